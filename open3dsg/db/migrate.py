@@ -1,0 +1,190 @@
+"""The schema: alembic's migrations for tables, then the numbered files of `sql/` for functions and views.
+
+Both happen in one transaction, so a database is either at a revision or was never touched. The functions and
+views of `sql/` are dropped first and created last: a migration sees bare tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+
+from open3dsg.db.queries import execute, fetch_value
+from open3dsg.db.resources import migrations_folder, sql_folder
+from open3dsg.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from typing import LiteralString
+
+    from alembic.config import Config
+    from psycopg import Connection
+    from sqlalchemy import Engine
+
+
+def sql_files() -> Sequence[tuple[str, LiteralString]]:
+    """Return (name, text) of the numbered files of `sql/`, in load order."""
+    paths = sorted(sql_folder().glob("[0-9]*.sql"))
+    return [(path.name, _ours(path)) for path in paths]
+
+
+def _ours(path: Path) -> LiteralString:
+    """Read SQL that ships with this package: psycopg takes no text that could come from a user."""
+    text: Any = path.read_text(encoding="utf-8")
+    return cast("LiteralString", text)
+
+
+def schema_hash() -> str:
+    """Return the hash of all numbered SQL files and of the revisions' names; a database keeps the one it got.
+
+    Every command compares it, so it is made without importing alembic, which takes longer than a query.
+    """
+    digest = hashlib.sha256()
+    for name, text in sql_files():
+        digest.update(f"{name}\0{text}\0".encode())
+    for path in sorted((migrations_folder() / "versions").glob("*.py")):
+        digest.update(f"{path.name}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def engine_for(url: str) -> Engine:
+    """Return a SQLAlchemy engine on psycopg 3 for a libpq URL; alembic needs one."""
+    from sqlalchemy import create_engine, pool
+
+    return create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=pool.NullPool
+    )
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    return config
+
+
+def head_revision() -> str:
+    """Return the newest schema revision that this package knows."""
+    from alembic.script import ScriptDirectory
+
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise RuntimeError(f"{migrations_folder()} holds no migration")
+    return head
+
+
+def known_revisions() -> frozenset[str]:
+    """Return all schema revisions that this package knows."""
+    from alembic.script import ScriptDirectory
+
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def current_revision(connection: Connection[Any]) -> str | None:
+    """Return the revision of the database, or None where it has no open3dsg tables."""
+    if fetch_value(connection, "has_table", {"name": "alembic_version"}) is not True:
+        return None
+    return cast("str | None", fetch_value(connection, "schema_revision"))
+
+
+def is_current(connection: Connection[Any]) -> bool:
+    """Tell whether tables and functions are those of this package."""
+    return (
+        current_revision(connection) is not None
+        and fetch_value(connection, "store_meta_value", {"key": "schema_hash"}) == schema_hash()
+    )
+
+
+def migrate(url: str, revision: str = "head") -> list[str]:
+    """Bring the database to `revision` ('head', 'base' or an id); return the revisions passed, in order.
+
+    Raises UserError where the database is newer than the package, or the vector extension is missing and the
+    role may not create it.
+    """
+    from alembic import command
+
+    with _transaction(url) as (connection, passed, config):
+        _refuse_newer(connection)
+        if revision == "head" and is_current(connection):
+            return []
+        _create_extension(connection)
+        _uninstall(connection)
+        current = current_revision(connection)
+        if _is_downgrade(current, revision):
+            command.downgrade(config, revision)
+        else:
+            command.upgrade(config, revision)
+        if current_revision(connection) == head_revision():
+            _install(connection)
+        elif fetch_value(connection, "has_table", {"name": "store_meta"}) is True:
+            execute(connection, "store_meta_delete", {"key": "schema_hash"})
+    return passed
+
+
+@contextmanager
+def _transaction(url: str) -> Iterator[tuple[Connection[Any], list[str], Config]]:
+    """One psycopg connection in one transaction, shared with alembic, and the list of revisions passed."""
+    passed: list[str] = []
+    config = _config()
+    engine = engine_for(url)
+    with engine.begin() as alchemy:
+        raw = cast("Connection[Any]", alchemy.connection.driver_connection)
+        execute(raw, "lock_migration")
+        config.attributes["connection"] = alchemy
+        config.attributes["passed"] = passed
+        yield raw, passed, config
+
+
+def _is_downgrade(current: str | None, revision: str) -> bool:
+    from alembic.script import ScriptDirectory
+
+    if current is None or revision == "head":
+        return False
+    if revision == "base":
+        return True
+    script = ScriptDirectory.from_config(_config())
+    below = {step.revision for step in script.iterate_revisions(current, "base")}
+    return revision in below and revision != current
+
+
+def _refuse_newer(connection: Connection[Any]) -> None:
+    current = current_revision(connection)
+    if current is not None and current not in known_revisions():
+        raise UserError(
+            f"the database is at schema revision {current}, which this package does not know"
+            f" (its newest is {head_revision()}): install a newer open3dsg"
+        )
+
+
+def _create_extension(connection: Connection[Any]) -> None:
+    if fetch_value(connection, "has_vector_type") is True:
+        return
+    try:
+        execute(connection, "create_vector_extension")
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise UserError(
+            "the pgvector extension is missing and this role may not create it:"
+            " let an administrator run `CREATE EXTENSION vector;` in this database once"
+        ) from error
+    except (psycopg.errors.UndefinedFile, psycopg.errors.FeatureNotSupported) as error:
+        raise UserError(
+            "this PostgreSQL server has no pgvector: install pgvector 0.8 or newer on it"
+            " (Debian: postgresql-NN-pgvector)"
+        ) from error
+
+
+def _uninstall(connection: Connection[Any]) -> None:
+    connection.execute(_ours(sql_folder() / "uninstall.sql"))
+
+
+def _install(connection: Connection[Any]) -> None:
+    # A function may only SET hnsw parameters in a session where vector.so is loaded: use the type once.
+    execute(connection, "load_vector_library")
+    for _name, text in sql_files():
+        connection.execute(text)
+    execute(connection, "store_meta_set", {"key": "schema_hash", "value": schema_hash()})

@@ -1,0 +1,287 @@
+"""The tables, as SQLAlchemy metadata; `migrations/` builds the same, and a test compares the two.
+
+Keys of everything that belongs to a scan start with ``scan_id``, and so do the foreign keys between big
+tables: the same schema can be sharded by scan. ``encoder``, ``vocabulary``, ``term`` and the tables around
+them are small reference tables. docs/data-model.md says what each column means; units are in the names.
+"""
+
+from __future__ import annotations
+
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+
+def _scan_id() -> Column[int]:
+    """Key to the scan itself, for tables that no other table of the scan stands above."""
+    return Column("scan_id", BigInteger, ForeignKey("scan.scan_id", ondelete="CASCADE"), primary_key=True)
+
+
+def _scan_id_of_parent() -> Column[int]:
+    """Part of a key to a parent table, which holds the key to the scan: one check a row less."""
+    return Column("scan_id", BigInteger, primary_key=True)
+
+
+def _instance_key(*columns: str) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(
+        ["scan_id", *columns], ["instance.scan_id", "instance.instance_no"], ondelete="CASCADE"
+    )
+
+
+store_meta = Table(
+    "store_meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    comment="facts about the store itself, such as the hash of the installed sql/ folder",
+)
+
+term = Table(
+    "term",
+    metadata,
+    Column("term_id", Integer, Identity(always=True), primary_key=True),
+    Column("text", Text, nullable=False, unique=True),
+    CheckConstraint("char_length(text) BETWEEN 1 AND 500", name="text"),
+    comment="every word or phrase: labels, predicates and asked queries share these ids",
+)
+
+vocabulary = Table(
+    "vocabulary",
+    metadata,
+    Column("vocabulary_id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    CheckConstraint("kind IN ('class', 'predicate', 'query')", name="kind"),
+    comment="a named list of terms: classes, predicates, or the words that were asked",
+)
+
+vocabulary_term = Table(
+    "vocabulary_term",
+    metadata,
+    Column(
+        "vocabulary_id",
+        Integer,
+        ForeignKey("vocabulary.vocabulary_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("term_id", Integer, ForeignKey("term.term_id"), primary_key=True),
+    Column("position", Integer, comment="place in the list, from 0; null where the list has no order"),
+)
+
+encoder = Table(
+    "encoder",
+    metadata,
+    Column("encoder_id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("revision", Text, nullable=False, comment="hash of the weights and options"),
+    Column("dimension", Integer, nullable=False),
+    Column("views", Text, nullable=False, comment="what it is shown: crops or pixels"),
+    Column("is_active", Boolean, nullable=False, comment="the revision that the bare name means"),
+    UniqueConstraint("name", "revision"),
+    Index("encoder_one_active_idx", "name", unique=True, postgresql_where=text("is_active")),
+    CheckConstraint("dimension BETWEEN 1 AND 4000", name="dimension"),
+)
+
+term_embedding = Table(
+    "term_embedding",
+    metadata,
+    Column("encoder_id", Integer, ForeignKey("encoder.encoder_id", ondelete="CASCADE"), primary_key=True),
+    Column("term_id", Integer, ForeignKey("term.term_id", ondelete="CASCADE"), primary_key=True),
+    Column("embedding", HALFVEC(), nullable=False),
+)
+
+dataset = Table(
+    "dataset",
+    metadata,
+    Column("dataset_id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("layout", Text, nullable=False, comment="which reader: 3rscan, ..."),
+    Column("root", Text, comment="folder that URIs are relative to; null where only annotations are known"),
+)
+
+scan = Table(
+    "scan",
+    metadata,
+    Column("scan_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("dataset_id", Integer, ForeignKey("dataset.dataset_id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("split", Text),
+    Column("point_count", Integer, comment="null: geometry absent, only annotations are known"),
+    Column("colour_source", Text, comment="texture, vertex, frames or none"),
+    Column("reference_name", Text, comment="reference scan of a rescan, by name"),
+    Column("t_reference_scan", ARRAY(Double), comment="4x4 row-major, maps this scan into its reference"),
+    Column("problems", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    UniqueConstraint("dataset_id", "name"),
+    CheckConstraint("cardinality(t_reference_scan) = 16", name="t_reference_scan"),
+)
+
+point_block = Table(
+    "point_block",
+    metadata,
+    _scan_id(),
+    Column("block_no", Integer, primary_key=True),
+    Column("point_count", Integer, nullable=False),
+    Column("xyz_m", LargeBinary, nullable=False, comment="float32 little-endian, point by point"),
+    Column("rgb", LargeBinary, nullable=False, comment="uint8"),
+    Column("instance_no", LargeBinary, nullable=False, comment="int32 little-endian, -1 is background"),
+    Column("normals", LargeBinary, comment="float32 little-endian"),
+    CheckConstraint("octet_length(xyz_m) = 12 * point_count", name="xyz_m"),
+    CheckConstraint("octet_length(rgb) = 3 * point_count", name="rgb"),
+    CheckConstraint("octet_length(instance_no) = 4 * point_count", name="instance_no"),
+    CheckConstraint("octet_length(normals) = 12 * point_count", name="normals"),
+)
+
+frame = Table(
+    "frame",
+    metadata,
+    _scan_id(),
+    Column("frame_no", Integer, primary_key=True),
+    Column("image_uri", Text, nullable=False),
+    Column("image_size", ARRAY(Integer), nullable=False, comment="width, height"),
+    Column("image_intrinsics", ARRAY(Double), nullable=False, comment="fx, fy, cx, cy in pixels"),
+    Column("depth_uri", Text),
+    Column("depth_size", ARRAY(Integer)),
+    Column("depth_intrinsics", ARRAY(Double)),
+    Column("depth_unit_m", Double, comment="metres a depth unit"),
+    Column("t_world_camera", ARRAY(Double), nullable=False, comment="4x4 row-major, camera to world"),
+    CheckConstraint("cardinality(t_world_camera) = 16", name="t_world_camera"),
+    CheckConstraint(
+        "depth_uri IS NULL OR (depth_size IS NOT NULL AND depth_intrinsics IS NOT NULL"
+        " AND depth_unit_m IS NOT NULL)",
+        name="depth",
+    ),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    _scan_id(),
+    Column("instance_no", Integer, primary_key=True, comment="the dataset's own number"),
+    Column("label_id", Integer, ForeignKey("term.term_id"), nullable=False),
+    Column("point_count", Integer, nullable=False),
+    Column("centroid_m", ARRAY(Double), comment="null where the instance has no points"),
+    Column("aabb_min_m", ARRAY(Double)),
+    Column("aabb_max_m", ARRAY(Double)),
+    Column("obb_centre_m", ARRAY(Double)),
+    Column("obb_axes", ARRAY(Double), comment="3x3 row-major, a unit axis a row"),
+    Column("obb_lengths_m", ARRAY(Double)),
+    CheckConstraint("(point_count = 0) = (centroid_m IS NULL)", name="centroid_m"),
+    Index(None, "label_id"),
+)
+
+observation = Table(
+    "observation",
+    metadata,
+    _scan_id_of_parent(),
+    Column("instance_no", Integer, primary_key=True),
+    Column("frame_no", Integer, primary_key=True),
+    Column("visible_points", Integer, nullable=False),
+    Column("unique_pixels", Integer, nullable=False),
+    Column("visibility_ratio", REAL, nullable=False, comment="visible points / points of the instance"),
+    Column("pixel_box", ARRAY(SmallInteger), nullable=False, comment="x0, y0, x1, y1 inclusive, depth grid"),
+    Column("pixels", LargeBinary, nullable=False, comment="packed pixel ids, see docs/data-model.md"),
+    _instance_key("instance_no"),
+    ForeignKeyConstraint(["scan_id", "frame_no"], ["frame.scan_id", "frame.frame_no"], ondelete="CASCADE"),
+    Index(None, "scan_id", "frame_no"),
+)
+
+node_feature = Table(
+    "node_feature",
+    metadata,
+    _scan_id_of_parent(),
+    Column("encoder_id", Integer, ForeignKey("encoder.encoder_id", ondelete="CASCADE"), primary_key=True),
+    Column("instance_no", Integer, primary_key=True),
+    Column("embedding", HALFVEC(), nullable=False, comment="unit length; absent row: no feature"),
+    Column("frame_nos", ARRAY(Integer), nullable=False, comment="evidence: the frame of each view"),
+    Column("boxes", ARRAY(SmallInteger), nullable=False, comment="x0, y0, x1, y1 a view, on the photo"),
+    Column("weights", ARRAY(REAL), nullable=False, comment="weight of each view in the mean"),
+    _instance_key("instance_no"),
+    Index(None, "encoder_id"),
+)
+
+subgraph = Table(
+    "subgraph",
+    metadata,
+    _scan_id(),
+    Column("subgraph_no", Integer, primary_key=True),
+    Column("method", Text, nullable=False, comment="3dssg: given by the annotations"),
+)
+
+subgraph_member = Table(
+    "subgraph_member",
+    metadata,
+    _scan_id_of_parent(),
+    Column("subgraph_no", Integer, primary_key=True),
+    Column("instance_no", Integer, primary_key=True),
+    Column("label_id", Integer, ForeignKey("term.term_id"), nullable=False),
+    ForeignKeyConstraint(
+        ["scan_id", "subgraph_no"], ["subgraph.scan_id", "subgraph.subgraph_no"], ondelete="CASCADE"
+    ),
+    _instance_key("instance_no"),
+    Index(None, "scan_id", "instance_no"),
+)
+
+relationship = Table(
+    "relationship",
+    metadata,
+    _scan_id_of_parent(),
+    Column("subgraph_no", Integer, primary_key=True),
+    Column("subject_no", Integer, primary_key=True),
+    Column("object_no", Integer, primary_key=True),
+    Column("predicate_id", Integer, ForeignKey("term.term_id"), primary_key=True),
+    *(
+        ForeignKeyConstraint(
+            ["scan_id", "subgraph_no", end],
+            [f"subgraph_member.{key}" for key in ("scan_id", "subgraph_no", "instance_no")],
+            ondelete="CASCADE",
+        )
+        for end in ("subject_no", "object_no")
+    ),
+    CheckConstraint("subject_no <> object_no", name="not_self"),
+    Index(None, "predicate_id"),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    _scan_id(),
+    Column("step", Text, primary_key=True),
+    Column("variant", Text, primary_key=True, comment="what of the step: an encoder's name, or empty"),
+    Column("chunk", Integer, primary_key=True),
+    Column("step_version", Integer, nullable=False),
+    Column("options_hash", Text, nullable=False),
+    Column("options", JSONB, nullable=False),
+    Column("counts", JSONB, nullable=False),
+    Column("finished_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    comment="what is done, written in the transaction of the rows it speaks of",
+)

@@ -1,0 +1,6 @@
+-- Floats and colours do not compress: store them outside the row as they are, which makes reading faster.
+-- Instance numbers are long runs of one value: those stay compressed.
+ALTER TABLE point_block
+    ALTER COLUMN xyz_m SET STORAGE EXTERNAL,
+    ALTER COLUMN rgb SET STORAGE EXTERNAL,
+    ALTER COLUMN normals SET STORAGE EXTERNAL;

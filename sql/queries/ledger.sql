@@ -1,0 +1,31 @@
+-- name: ledger_chunks_done
+SELECT chunk
+FROM ledger
+WHERE scan_id = %(scan_id)s
+  AND step = %(step)s
+  AND variant = %(variant)s
+  AND step_version = %(step_version)s
+  AND options_hash = %(options_hash)s
+
+-- name: ledger_record
+INSERT INTO ledger (scan_id, step, variant, chunk, step_version, options_hash, options, counts)
+VALUES (%(scan_id)s, %(step)s, %(variant)s, %(chunk)s, %(step_version)s, %(options_hash)s,
+        %(options)s, %(counts)s)
+ON CONFLICT (scan_id, step, variant, chunk) DO UPDATE
+SET step_version = excluded.step_version,
+    options_hash = excluded.options_hash,
+    options = excluded.options,
+    counts = excluded.counts,
+    finished_at = now()
+
+-- name: ledger_forget
+DELETE FROM ledger
+WHERE scan_id = %(scan_id)s
+  AND step = ANY (%(steps)s)
+  AND (%(variant)s::text IS NULL OR variant = %(variant)s)
+
+-- name: lock_scan
+SELECT pg_advisory_lock(hashtextextended('open3dsg:' || %(name)s, 0))
+
+-- name: unlock_scan
+SELECT pg_advisory_unlock(hashtextextended('open3dsg:' || %(name)s, 0))

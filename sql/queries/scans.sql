@@ -1,0 +1,128 @@
+-- name: dataset_upsert
+INSERT INTO dataset (name, layout, root)
+VALUES (%(name)s, %(layout)s, %(root)s)
+ON CONFLICT (name) DO UPDATE SET root = coalesce(dataset.root, excluded.root)
+RETURNING dataset_id, layout, root
+
+-- name: dataset_scan_names
+SELECT s.name FROM scan s JOIN dataset d USING (dataset_id) WHERE d.name = %(dataset)s ORDER BY s.name
+
+-- name: scan_find
+SELECT s.scan_id, s.point_count IS NOT NULL
+FROM scan s
+JOIN dataset d USING (dataset_id)
+WHERE d.name = %(dataset)s AND s.name = %(name)s
+
+-- name: scan_upsert
+INSERT INTO scan (dataset_id, name, split, reference_name, t_reference_scan)
+VALUES (%(dataset_id)s, %(name)s, %(split)s, %(reference_name)s, %(t_reference_scan)s)
+ON CONFLICT (dataset_id, name) DO UPDATE
+SET split = coalesce(excluded.split, scan.split),
+    reference_name = coalesce(excluded.reference_name, scan.reference_name),
+    t_reference_scan = coalesce(excluded.t_reference_scan, scan.t_reference_scan)
+RETURNING scan_id
+
+-- name: scan_set_geometry
+UPDATE scan
+SET point_count = %(point_count)s, colour_source = %(colour_source)s
+WHERE scan_id = %(scan_id)s
+
+-- name: scan_set_problems
+UPDATE scan SET problems = %(problems)s WHERE scan_id = %(scan_id)s
+
+-- name: scan_colour_source
+SELECT colour_source FROM scan WHERE scan_id = %(scan_id)s
+
+-- name: geometry_clear
+-- Frames take their observations with them; instances stay, since annotations may speak of them.
+WITH blocks AS (DELETE FROM point_block WHERE scan_id = %(scan_id)s),
+     features AS (DELETE FROM node_feature WHERE scan_id = %(scan_id)s)
+DELETE FROM frame WHERE scan_id = %(scan_id)s
+
+-- name: instance_staging
+CREATE TEMPORARY TABLE instance_staging (LIKE instance) ON COMMIT DROP
+
+-- name: instance_retire
+-- Instances that the new geometry lacks: gone, or without geometry where annotations still name them.
+WITH lacking AS (
+    SELECT i.instance_no,
+           EXISTS (SELECT FROM subgraph_member m
+                   WHERE (m.scan_id, m.instance_no) = (i.scan_id, i.instance_no)) AS annotated
+    FROM instance i
+    WHERE i.scan_id = %(scan_id)s
+      AND NOT EXISTS (SELECT FROM instance_staging n WHERE n.instance_no = i.instance_no)
+), emptied AS (
+    UPDATE instance i
+    SET point_count = 0, centroid_m = NULL, aabb_min_m = NULL, aabb_max_m = NULL,
+        obb_centre_m = NULL, obb_axes = NULL, obb_lengths_m = NULL
+    FROM lacking
+    WHERE i.scan_id = %(scan_id)s AND i.instance_no = lacking.instance_no AND lacking.annotated
+)
+DELETE FROM instance i
+USING lacking
+WHERE i.scan_id = %(scan_id)s AND i.instance_no = lacking.instance_no AND NOT lacking.annotated
+
+-- name: instance_merge
+INSERT INTO instance (scan_id, instance_no, label_id, point_count, centroid_m, aabb_min_m, aabb_max_m,
+                      obb_centre_m, obb_axes, obb_lengths_m)
+SELECT scan_id, instance_no, label_id, point_count, centroid_m, aabb_min_m, aabb_max_m,
+       obb_centre_m, obb_axes, obb_lengths_m
+FROM instance_staging
+ON CONFLICT (scan_id, instance_no) DO UPDATE
+SET label_id = excluded.label_id,
+    point_count = excluded.point_count,
+    centroid_m = excluded.centroid_m,
+    aabb_min_m = excluded.aabb_min_m,
+    aabb_max_m = excluded.aabb_max_m,
+    obb_centre_m = excluded.obb_centre_m,
+    obb_axes = excluded.obb_axes,
+    obb_lengths_m = excluded.obb_lengths_m
+
+-- name: annotation_clear
+DELETE FROM subgraph WHERE scan_id = %(scan_id)s
+
+-- name: instance_add_without_geometry
+-- Objects that only the annotations know of.
+INSERT INTO instance (scan_id, instance_no, label_id, point_count)
+SELECT %(scan_id)s, new.instance_no, new.label_id, 0
+FROM unnest(%(numbers)s::integer[], %(label_ids)s::integer[]) AS new (instance_no, label_id)
+ON CONFLICT (scan_id, instance_no) DO NOTHING
+
+-- name: point_blocks
+SELECT xyz_m, rgb, instance_no, normals FROM point_block WHERE scan_id = %(scan_id)s ORDER BY block_no
+
+-- name: scan_by_text
+SELECT s.scan_id, d.name, s.name, d.root
+FROM scan s
+JOIN dataset d USING (dataset_id)
+WHERE s.name = %(text)s OR d.name || '/' || s.name = %(text)s
+ORDER BY d.name
+
+-- name: scans_like
+SELECT d.name || '/' || s.name
+FROM scan s
+JOIN dataset d USING (dataset_id)
+WHERE length(%(text)s) >= 4 AND strpos(d.name || '/' || s.name, %(text)s) > 0
+ORDER BY 1
+LIMIT 3
+
+-- name: scans_matching
+SELECT d.name, s.name
+FROM scan s
+JOIN dataset d USING (dataset_id)
+WHERE (%(dataset)s::text IS NULL OR d.name = %(dataset)s)
+  AND (%(split)s::text IS NULL OR s.split = %(split)s)
+  AND s.point_count IS NOT NULL
+ORDER BY d.name, s.name
+
+-- name: scan_rows
+SELECT v.dataset, v.scan, v.split, v.points, v.frames, v.instances, v.subgraphs, v.relationships,
+       v.observations, v.features, s.problems,
+       (SELECT coalesce(jsonb_object_agg(trim(trailing ' ' FROM l.step || ' ' || l.variant), l.finished), '{}')
+        FROM (SELECT step, variant, max(finished_at) AS finished
+              FROM ledger WHERE scan_id = v.scan_id GROUP BY step, variant) AS l) AS steps
+FROM v_scan v
+JOIN scan s USING (scan_id)
+WHERE (%(dataset)s::text IS NULL OR v.dataset = %(dataset)s)
+  AND (%(scan)s::text IS NULL OR v.scan = %(scan)s OR v.dataset || '/' || v.scan = %(scan)s)
+ORDER BY v.dataset, v.scan
