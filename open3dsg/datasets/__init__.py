@@ -1,0 +1,1 @@
+"""Dataset readers: one file a dataset, all giving the same `Scan`."""

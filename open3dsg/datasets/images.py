@@ -1,0 +1,162 @@
+"""Pictures of a dataset by URI: photographs as RGB, depth in metres, from folders and out of zip files.
+
+A URI is relative to the dataset's root; ``path/to/file.zip!member`` is a member of a zip file, which is read
+in place and never unpacked.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from open3dsg.datasets.paths import split_uri
+from open3dsg.errors import BadFileError
+
+_COMMENT_OR_SPACE = rb"(?:\s|#[^\n]*\n)+"
+_PGM_HEADER = re.compile(
+    rb"P5" + _COMMENT_OR_SPACE + rb"(\d+)" + _COMMENT_OR_SPACE + rb"(\d+)" + _COMMENT_OR_SPACE + rb"(\d+)\s"
+)
+_DAMAGED_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+class ImageReader:
+    """Reads files by URI under one root and keeps the last zip file open: use it as a context manager."""
+
+    def __init__(self, root: Path) -> None:
+        """Read under the folder `root`; nothing is opened yet."""
+        self._root = root
+        self._zip: zipfile.ZipFile | None = None
+        self._zip_path: Path | None = None
+
+    def __enter__(self) -> Self:
+        """Return the reader itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the zip file that is open."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the zip file that is open, if any; the reader can be used again."""
+        if self._zip is not None:
+            self._zip.close()
+        self._zip = self._zip_path = None
+
+    def zip_members(self, uri: str) -> list[str]:
+        """Return the names of all members of the zip file `uri`."""
+        return self._open_zip(split_uri(self._root, uri)[0]).namelist()
+
+    def read_bytes(self, uri: str) -> bytes:
+        """Return the bytes of `uri`. Raises BadFileError where it is missing or its zip file is damaged."""
+        path, zip_member = split_uri(self._root, uri)
+        if zip_member is None:
+            try:
+                return path.read_bytes()
+            except OSError as error:
+                raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+        archive = self._open_zip(path)
+        try:
+            return archive.read(zip_member)
+        except KeyError as error:
+            raise BadFileError(f"{path}: holds no {zip_member!r}") from error
+        except _DAMAGED_ZIP as error:
+            raise BadFileError(f"{path}: {zip_member!r} is damaged: {error}; fetch the file again") from error
+
+    def read_image(self, uri: str) -> NDArray[np.uint8]:
+        """Return the photograph `uri` as (height, width, 3) uint8 RGB.
+
+        Raises BadFileError for a file that is missing, truncated or no picture.
+        """
+        with _decoded(self.read_bytes(uri), uri) as picture:
+            return np.asarray(picture.convert("RGB"))
+
+    def read_depth_m(self, uri: str, unit_m: float) -> NDArray[np.float32]:
+        """Return the depth picture `uri` as (height, width) float32 metres; 0 is no measurement.
+
+        Reads PGM (P5; two bytes a pixel, the higher first, where its maximum is over 255) and grey PNG of
+        8 or 16 bits; pixels times `unit_m` are metres. Raises BadFileError for anything else.
+        """
+        data = self.read_bytes(uri)
+        raw = _decode_pgm(data, uri) if data.startswith(b"P5") else _decode_grey(data, uri)
+        return raw.astype(np.float32) * np.float32(unit_m)
+
+    def _open_zip(self, path: Path) -> zipfile.ZipFile:
+        if self._zip is None or self._zip_path != path:
+            self.close()
+            try:
+                self._zip = zipfile.ZipFile(path)
+            except OSError as error:
+                raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+            except zipfile.BadZipFile as error:
+                raise BadFileError(f"{path}: no zip file, or cut off; fetch it again") from error
+            self._zip_path = path
+        return self._zip
+
+
+def read_bytes(root: Path, uri: str) -> bytes:
+    """Return the bytes of `uri` under `root`; see `ImageReader.read_bytes`."""
+    with ImageReader(root) as reader:
+        return reader.read_bytes(uri)
+
+
+def read_image(root: Path, uri: str) -> NDArray[np.uint8]:
+    """Return the photograph `uri` as (height, width, 3) uint8 RGB; see `ImageReader.read_image`."""
+    with ImageReader(root) as reader:
+        return reader.read_image(uri)
+
+
+def read_depth_m(root: Path, uri: str, unit_m: float) -> NDArray[np.float32]:
+    """Return the depth picture `uri` as (height, width) float32 metres; see `ImageReader.read_depth_m`."""
+    with ImageReader(root) as reader:
+        return reader.read_depth_m(uri, unit_m)
+
+
+def _decoded(data: bytes, uri: str) -> Image.Image:
+    """Decode all pixels of a picture now, so that a truncated one fails here and not later."""
+    try:
+        picture = Image.open(io.BytesIO(data))
+        picture.load()
+    except UnidentifiedImageError as error:
+        raise BadFileError(f"{uri}: no picture of a known kind") from error
+    except _DAMAGED_PICTURE as error:
+        raise BadFileError(f"{uri}: damaged picture: {error}") from error
+    return picture
+
+
+def _decode_pgm(data: bytes, uri: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    header = _PGM_HEADER.match(data)
+    if header is None:
+        raise BadFileError(f"{uri}: the PGM header is damaged")
+    width, height, maximum = (int(number) for number in header.groups())
+    if not (width and height and 0 < maximum < 65536):
+        raise BadFileError(f"{uri}: a PGM of {width} x {height} pixels up to {maximum} cannot be")
+    pixel = np.dtype(">u2" if maximum > 255 else "u1")
+    wanted, found = width * height * pixel.itemsize, len(data) - header.end()
+    if found < wanted:
+        raise BadFileError(f"{uri}: truncated: {wanted} bytes of pixels expected, {found} found")
+    pixels: NDArray[np.uint8] | NDArray[np.uint16] = np.frombuffer(
+        data, pixel, width * height, header.end()
+    ).reshape(height, width)
+    return pixels
+
+
+def _decode_grey(data: bytes, uri: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    with _decoded(data, uri) as picture:
+        if picture.format != "PNG" or picture.mode not in ("L", "I;16", "I;16B"):
+            raise BadFileError(
+                f"{uri}: a depth picture is PGM or grey PNG of 8 or 16 bits, "
+                f"this is {picture.format} of mode {picture.mode}"
+            )
+        return np.asarray(picture)
