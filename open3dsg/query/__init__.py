@@ -1,0 +1,1 @@
+"""Questions: text to vector to SQL, and the types of the answers."""

@@ -1,0 +1,108 @@
+"""Ask for objects in words: text to vector, then one SQL function over one scan or all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from pgvector import Vector
+from psycopg.types.json import Jsonb
+
+from open3dsg.db.queries import execute, fetch_value
+from open3dsg.errors import UserError
+from open3dsg.store.encoders import find_encoder, query_vector
+from open3dsg.store.scans import find_scan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psycopg import Connection
+
+# What search_nodes_v1 raises for arguments that a person can mend.
+_REFUSALS = (psycopg.errors.NoDataFound, psycopg.errors.InvalidParameterValue, psycopg.errors.DataException)
+
+
+@dataclass(frozen=True)
+class NodeFilters:
+    """What hits must be: of a scan, of a dataset, of a label, with their centroid within a box.
+
+    `within`: x0, y0, z0, x1, y1, z1, metres, world z-up. `exact` compares with every row that passes.
+    """
+
+    scan: str | None = None
+    dataset: str | None = None
+    label: str | None = None
+    within: tuple[float, float, float, float, float, float] | None = None
+    exact: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the filters as search_nodes_v1 takes them: only those that are set."""
+        return {name: value for name, value in vars(self).items() if value not in (None, False)}
+
+
+@dataclass(frozen=True)
+class NodeHit:
+    """An instance that was found: cosine `similarity` to the query, `position` x, y, z of its centroid."""
+
+    scan: str
+    instance: int
+    label: str
+    similarity: float
+    position: tuple[float, float, float]  # metres, world
+    dataset: str
+    query: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints: scan, instance, label, similarity, position come first."""
+        return {**vars(self), "position": list(self.position)}
+
+
+def search_nodes(
+    connection: Connection[Any],
+    texts: Sequence[str],
+    *,
+    k: int = 5,
+    encoder: str | None = None,
+    filters: NodeFilters | None = None,
+) -> list[list[NodeHit]]:
+    """Return for each text the `k` nodes most similar to it, best first; fewer only where fewer match.
+
+    Raises UserError for a text that cannot be asked, an encoder without features, an unknown scan, dataset
+    or label, and k below 1.
+    """
+    if k < 1:
+        raise UserError(f"-k is {k}: give 1 or more")
+    filters = _checked(connection, filters or NodeFilters())
+    stored = find_encoder(connection, encoder)
+    answers = []
+    for text in texts:
+        parameters = {
+            "query": Vector(query_vector(connection, stored, text)),
+            "encoder": f"{stored.name}@{stored.revision}",
+            "k": k,
+            "filters": Jsonb(filters.as_json()),
+        }
+        try:
+            rows = execute(connection, "search_nodes", parameters).fetchall()
+        except _REFUSALS as error:
+            hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
+            raise UserError(f"{error.diag.message_primary}{hint}") from error
+        answers.append([NodeHit(s, i, t, sim, tuple(at), d, text) for s, i, t, sim, at, d in rows])
+    return answers
+
+
+def _checked(connection: Connection[Any], filters: NodeFilters) -> NodeFilters:
+    """Refuse names that the store does not know, rather than answer with nothing."""
+    if filters.dataset is not None and not fetch_value(connection, "has_dataset", {"text": filters.dataset}):
+        known = ", ".join(name for (name,) in execute(connection, "dataset_names")) or "none"
+        raise UserError(f"no dataset {filters.dataset!r} in the store; it has {known}")
+    if filters.label is not None and not fetch_value(connection, "has_label", {"text": filters.label}):
+        close = ", ".join(name for (name,) in execute(connection, "labels_like", {"text": filters.label}))
+        raise UserError(
+            f"no instance is labelled {filters.label!r}" + (f"; did you mean {close}?" if close else "")
+        )
+    if filters.scan is None:
+        return filters
+    scan = find_scan(connection, filters.scan)
+    return NodeFilters(scan.name, scan.dataset, filters.label, filters.within, filters.exact)

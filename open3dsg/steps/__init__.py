@@ -1,0 +1,1 @@
+"""The steps of the pipeline: read rows, call geometry or an encoder, write rows."""

@@ -1,0 +1,143 @@
+"""Observe: which instance is seen in which frame, at which pixels; rows of `observation`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from open3dsg.datasets.images import ImageReader
+from open3dsg.datasets.scan import Problem
+from open3dsg.db import ledger
+from open3dsg.db.copying import copy_in
+from open3dsg.db.queries import execute
+from open3dsg.errors import BadFileError, UserError
+from open3dsg.geometry.pixels import PixelGrid, pack_pixel_sets
+from open3dsg.geometry.visibility import FrameObservations, Observer, VisibilityThresholds
+from open3dsg.steps.summary import Summary
+from open3dsg.store.cloud import read_cloud
+from open3dsg.store.scans import find_scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+    from psycopg import Connection
+
+    from open3dsg.store.scans import StoredScan
+
+VERSION = 1
+DOWNSTREAM = ("features.nodes",)
+COLUMNS = {
+    "scan_id": "int8",
+    "instance_no": "int4",
+    "frame_no": "int4",
+    "visible_points": "int4",
+    "unique_pixels": "int4",
+    "visibility_ratio": "float4",
+    "pixel_box": "int2[]",
+    "pixels": "bytea",
+}
+
+
+@dataclass(frozen=True)
+class ObserveOptions:
+    """Every how many frames (3RScan as published: 10), the thresholds, and the labels of large surfaces.
+
+    Instances labelled as surfaces are kept by the number of their visible points alone: one picture shows
+    a small share of a wall.
+    """
+
+    every: int = 10
+    thresholds: VisibilityThresholds = field(default_factory=VisibilityThresholds)
+    surfaces: tuple[str, ...] = ("wall", "floor")
+
+    def __post_init__(self) -> None:
+        """Refuse a stride that is none."""
+        if self.every < 1:
+            raise UserError(f"--every is {self.every}: give 1 or more")
+
+
+@dataclass(frozen=True)
+class Observe:
+    """The step bound to its options; call it with a connection and a scan as `dataset/name`."""
+
+    options: ObserveOptions
+    force: bool = False
+
+    def __call__(self, connection: Connection[Any], scan: str) -> Summary:
+        """Observe one scan, unless the ledger says that it is done with these options."""
+        stored = find_scan(connection, scan)
+        entry = ledger.Entry("observe", VERSION, asdict(self.options))
+        with ledger.scan_lock(connection, stored.dataset, stored.name), connection.transaction():
+            if not self.force and ledger.chunks_done(connection, stored.scan_id, entry):
+                return Summary(skipped=True)
+            ledger.forget(connection, stored.scan_id, DOWNSTREAM)
+            execute(connection, "observation_clear", {"scan_id": stored.scan_id})
+            summary = _observe(connection, stored, self.options)
+            ledger.record(connection, stored.scan_id, entry, summary.counts)
+        return summary
+
+
+def _observe(connection: Connection[Any], scan: StoredScan, options: ObserveOptions) -> Summary:
+    cloud = read_cloud(connection, scan.scan_id, scan.name)
+    observer = Observer(cloud.xyz_m, cloud.instance)
+    surfaces = execute(
+        connection,
+        "instances_labelled",
+        {"scan_id": scan.scan_id, "labels": [label.lower() for label in options.surfaces]},
+    ).fetchall()
+    by_points_alone = np.isin(observer.numbers, [number for (number,) in surfaces])
+    frames = execute(
+        connection, "frames_to_observe", {"scan_id": scan.scan_id, "every": options.every}
+    ).fetchall()
+    problems: list[Problem] = []
+    rows = _rows(scan, observer, by_points_alone, frames, options.thresholds, problems)
+    observations = copy_in(connection, "observation", COLUMNS, rows)
+    return Summary({"frames": len(frames), "observations": observations}, problems)
+
+
+def _rows(
+    scan: StoredScan,
+    observer: Observer,
+    by_points_alone: NDArray[np.bool_],
+    frames: list[tuple[Any, ...]],
+    thresholds: VisibilityThresholds,
+    problems: list[Problem],
+) -> Iterator[tuple[object, ...]]:
+    """Look from one frame after the other; a frame that cannot be used is a problem, the others go on."""
+    with ImageReader(scan.root) as images:
+        for frame_no, uri, size, intrinsics, unit_m, pose in frames:
+            if uri is None:
+                problems.append(Problem("frame_without_depth", f"{scan.name} frame {frame_no}"))
+                continue
+            grid = PixelGrid(*size, *intrinsics)
+            try:
+                depth_m = images.read_depth_m(uri, unit_m)
+            except BadFileError as error:
+                problems.append(Problem("depth_unreadable", str(error)))
+                continue
+            if depth_m.shape != (grid.height, grid.width):
+                found = f"{depth_m.shape[1]}x{depth_m.shape[0]}"
+                detail = f"{scan.name}/{uri} is {found}, its camera is {grid.width}x{grid.height}"
+                problems.append(Problem("depth_of_another_size", detail))
+                continue
+            T_world_camera = np.asarray(pose, np.float64).reshape(4, 4)
+            seen = observer.observe(depth_m, grid, T_world_camera, thresholds, by_points_alone)
+            yield from _observation_rows(scan.scan_id, frame_no, seen)
+
+
+def _observation_rows(scan_id: int, frame_no: int, seen: FrameObservations) -> Iterator[tuple[object, ...]]:
+    packed = pack_pixel_sets(seen.pixel_ids, seen.pixel_offsets)
+    for at, number in enumerate(seen.numbers.tolist()):
+        yield (
+            scan_id,
+            number,
+            frame_no,
+            int(seen.visible_points[at]),
+            int(seen.unique_pixels[at]),
+            float(seen.visibility_ratio[at]),
+            seen.box[at].tolist(),
+            packed[at],
+        )

@@ -1,0 +1,63 @@
+"""What a step says of its work: counts that add up, and the problems it met."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from open3dsg.datasets.scan import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The outcome of one step on one scan. `skipped`: all of it had been done before."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+    skipped: bool = False
+
+
+@dataclass
+class Report:
+    """The outcome of one step on many scans."""
+
+    step: str
+    done: int = 0
+    skipped: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: dict[str, Sequence[Problem]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, scan: str, summary: Summary) -> None:
+        """Take in what a step says of one scan."""
+        if summary.skipped:
+            self.skipped += 1
+        else:
+            self.done += 1
+        self.counts.update(summary.counts)
+        if summary.problems:
+            self.problems[scan] = summary.problems
+
+    def problem_counts(self) -> Counter[str]:
+        """Count the problems by kind."""
+        return Counter(problem.kind for problems in self.problems.values() for problem in problems)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "step": self.step,
+            "scans": {"done": self.done, "skipped": self.skipped, "failed": len(self.failures)},
+            "counts": dict(sorted(self.counts.items())),
+            "problems": dict(sorted(self.problem_counts().items())),
+            "problem_details": {
+                scan: [{"kind": p.kind, "detail": p.detail} for p in problems]
+                for scan, problems in sorted(self.problems.items())
+            },
+            "failures": dict(sorted(self.failures.items())),
+            "seconds": round(self.seconds, 3),
+        }
