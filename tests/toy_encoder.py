@@ -1,6 +1,7 @@
 """A small true encoder for tests: colours as an embedding, found through a real entry point.
 
-Words are colour names; a picture is the mean of its colours. Both are unit vectors over (red, green, blue, 1).
+Words are colour names; a picture is the mean of its colours. Both are unit vectors over red, green, blue
+and 1.
 """
 
 from __future__ import annotations

@@ -85,7 +85,8 @@ def write_scan(connection: Connection[Any], scan: Scan, step: Ingest) -> Summary
             ledger.record(connection, scan_id, entry, written)
             counts.update(written)
         details = [{"kind": problem.kind, "detail": problem.detail} for problem in scan.problems]
-        execute(connection, "scan_set_problems", {"scan_id": scan_id, "problems": Jsonb(details)})
+        parameters = {"scan_id": scan_id, "problems": Jsonb(details), "anew": step.force}
+        execute(connection, "scan_add_problems", parameters)
     return Summary(counts, scan.problems, skipped=not counts)
 
 

@@ -4,9 +4,6 @@ VALUES (%(name)s, %(layout)s, %(root)s)
 ON CONFLICT (name) DO UPDATE SET root = coalesce(dataset.root, excluded.root)
 RETURNING dataset_id, layout, root
 
--- name: dataset_scan_names
-SELECT s.name FROM scan s JOIN dataset d USING (dataset_id) WHERE d.name = %(dataset)s ORDER BY s.name
-
 -- name: scan_find
 SELECT s.scan_id, s.point_count IS NOT NULL
 FROM scan s
@@ -27,8 +24,14 @@ UPDATE scan
 SET point_count = %(point_count)s, colour_source = %(colour_source)s
 WHERE scan_id = %(scan_id)s
 
--- name: scan_set_problems
-UPDATE scan SET problems = %(problems)s WHERE scan_id = %(scan_id)s
+-- name: scan_add_problems
+-- Annotations and geometry may come from different folders at different times: what one said stays.
+UPDATE scan
+SET problems = (SELECT coalesce(jsonb_agg(problem ORDER BY problem ->> 'kind', problem ->> 'detail'), '[]')
+                FROM (SELECT DISTINCT problem
+                      FROM jsonb_array_elements(CASE WHEN %(anew)s THEN '[]' ELSE scan.problems END
+                                                || %(problems)s) AS problem) AS problems)
+WHERE scan_id = %(scan_id)s
 
 -- name: scan_colour_source
 SELECT colour_source FROM scan WHERE scan_id = %(scan_id)s

@@ -34,7 +34,8 @@ def nodes(database: psycopg.Connection[Any]) -> NDArray[np.float32]:
         "INSERT INTO scan (dataset_id, name) SELECT 1 + n % 2, 'scan' || n FROM generate_series(0, 39) n"
     )
     database.execute(
-        "INSERT INTO encoder (name, revision, dimension, views, is_active) VALUES ('toy', 'r', 24, 'crops', true)"
+        "INSERT INTO encoder (name, revision, dimension, views, is_active)"
+        " VALUES ('toy', 'r', 24, 'crops', true)"
     )
     rows = [(1 + at // PER_SCAN, at % PER_SCAN) for at in range(len(embeddings))]
     copy_in(

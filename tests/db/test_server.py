@@ -213,12 +213,14 @@ def test_a_stale_pid_file_whose_number_another_program_has(folder: Path, made: M
     uid = server.data_folder.stat().st_uid
     # Of the server's own user: PostgreSQL itself would refuse to start beside it.
     with subprocess.Popen(["sleep", "600"], user=uid if os.geteuid() == 0 else None) as stranger:
-        _leave_pid_file(server, stranger.pid)
-        assert server.status().running is False
-        assert server.stop() is False
-        assert _value(server.ensure_running(), "1") == 1
-        assert stranger.poll() is None
-        stranger.kill()
+        try:
+            _leave_pid_file(server, stranger.pid)
+            assert server.status().running is False
+            assert server.stop() is False
+            assert _value(server.ensure_running(), "1") == 1
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_a_pid_file_that_names_the_server_of_another_folder(folder: Path, made: Maker) -> None:

@@ -72,7 +72,8 @@ def content(database: Database) -> dict[str, list[tuple[Any, ...]]]:
         ),
         "frames": rows(
             database,
-            "SELECT name, frame_no, image_uri, depth_uri, t_world_camera FROM frame JOIN scan USING (scan_id) ORDER BY 1, 2",
+            "SELECT name, frame_no, image_uri, depth_uri, t_world_camera FROM frame"
+            " JOIN scan USING (scan_id) ORDER BY 1, 2",
         ),
         "observations": rows(
             database,
@@ -86,7 +87,8 @@ def content(database: Database) -> dict[str, list[tuple[Any, ...]]]:
         ),
         "ledger": rows(
             database,
-            "SELECT name, step, variant, chunk, counts FROM ledger JOIN scan USING (scan_id) ORDER BY 1, 2, 3, 4",
+            "SELECT name, step, variant, chunk, counts FROM ledger"
+            " JOIN scan USING (scan_id) ORDER BY 1, 2, 3, 4",
         ),
     }
 
@@ -244,7 +246,8 @@ def test_observations_equal_a_point_by_point_look(database: Database, root: Path
     summary = observe()(database, KEY)
     found = rows(
         database,
-        "SELECT instance_no, frame_no, visible_points, unique_pixels, visibility_ratio, pixel_box, pixels FROM observation",
+        "SELECT instance_no, frame_no, visible_points, unique_pixels, visibility_ratio, pixel_box, pixels"
+        " FROM observation",
     )
     assert summary.counts == {"frames": 4, "observations": len(found)}
     seen = {(number, frame): expected_visible(number, frame) for number in mini.LABELS for frame in range(4)}
@@ -438,3 +441,19 @@ def test_the_real_scan(database: Database, real_data: Path) -> None:
     step = Ingest(reader, "3rscan", "3rscan", str(real_data / "3RScan"), {"camera_axes": "y-down"})
     assert step(database, name).counts.items() >= {"points": 18_496, "frames": 117, "instances": 20}.items()
     assert Observe(ObserveOptions())(database, f"3rscan/{name}").counts == {"frames": 12, "observations": 44}
+
+
+def test_problems_of_geometry_and_annotations_stay_together(database: Database, root: Path) -> None:
+    bad = mini.subgraph(relationships=[[4, 4, 1, "close by"]])
+    mini.write_annotations(root, bad)
+    (root / mini.NAME / "sequence" / "frame-000003.pose.txt").write_text("nan " * 16)
+    step = ingest(root)
+    step(database, mini.NAME)
+    reader = AnnotationReader(root, "3rscan")
+    Ingest(reader, "3rscan", "3rscan", None, {}, force=False)(database, mini.NAME)
+    (status,) = scan_statuses(database)
+    assert [problem["kind"] for problem in status.row["problems"]] == ["pose_not_finite", "relationship_self"]
+    database.execute("DELETE FROM ledger WHERE step = 'annotate'")
+    Ingest(reader, "3rscan", "3rscan", None, {})(database, mini.NAME)
+    (status,) = scan_statuses(database)
+    assert [problem["kind"] for problem in status.row["problems"]] == ["pose_not_finite", "relationship_self"]
