@@ -1,0 +1,1 @@
+"""Parametric furniture: each function draws one example of its category from a random generator."""

@@ -1,0 +1,82 @@
+"""Files of hits: colours, PLY, log, and that a file appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from open3dsg.datasets.scan import Cloud
+from open3dsg.errors import UserError
+from open3dsg.export.hits import hit_colours, paint_hits, whole_file, write_log, write_ply
+from open3dsg.query.nodes import NodeHit
+
+
+def cloud() -> Cloud:
+    random = np.random.default_rng(0)
+    return Cloud(
+        xyz_m=random.normal(size=(60, 3)).astype(np.float32),
+        rgb=random.integers(256, size=(60, 3), dtype=np.uint8),
+        instance=np.repeat(np.array([-1, 3, 8], np.int32), 20),
+    )
+
+
+def test_colours_are_unique_over_several_rounds() -> None:
+    colours = hit_colours([5, 5, *range(30)])
+    assert len(colours) == 30
+    assert len(set(colours.values())) == 30
+    assert next(iter(colours)) == 5
+
+
+def test_only_hits_are_coloured() -> None:
+    painted = paint_hits(cloud(), {8: (10, 200, 30)})
+    assert (painted[40:] == (10, 200, 30)).all()
+    assert (np.ptp(painted[:40].astype(int), axis=1) == 0).all()
+    assert painted[:40].min() >= 160
+
+
+def test_a_ply_reads_back_as_its_header_says(tmp_path: Path) -> None:
+    scene = cloud()
+    write_ply(tmp_path / "hits.ply", scene, scene.rgb)
+    header, data = (tmp_path / "hits.ply").read_bytes().split(b"end_header\n", 1)
+    assert b"element vertex 60" in header
+    rows = [data[at : at + 19] for at in range(0, len(data), 19)]
+    assert len(rows) == 60
+    assert np.frombuffer(rows[25][:12], "<f4").tolist() == scene.xyz_m[25].tolist()
+    assert list(rows[25][12:15]) == scene.rgb[25].tolist()
+    assert int.from_bytes(rows[25][15:], "little", signed=True) == 3
+    assert int.from_bytes(rows[0][15:], "little", signed=True) == -1
+
+
+def test_the_log_ranks_each_query(tmp_path: Path) -> None:
+    hits = [
+        NodeHit("s", number, "chair", 0.5, (1.0, 2.0, 3.0), "d", query)
+        for query, number in (("a", 1), ("a", 2), ("b \N{SNOWMAN}", 2))
+    ]
+    write_log(tmp_path / "log", hits, {1: (1, 2, 3)})
+    rows = [json.loads(line) for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines()]
+    assert [(row["query"], row["rank"], row["colour"]) for row in rows] == [
+        ("a", 1, [1, 2, 3]),
+        ("a", 2, None),
+        ("b \N{SNOWMAN}", 1, None),
+    ]
+
+
+def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+
+    def write_half() -> None:
+        with whole_file(target) as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+    with (
+        pytest.raises(UserError, match=r"missing/file: cannot be written: No such file"),
+        whole_file(tmp_path / "missing" / "file"),
+    ):
+        pass
