@@ -1,0 +1,1 @@
+"""Vision-language encoders: one contract, one short file a model, found by entry point."""
