@@ -74,7 +74,10 @@ SELECT d.name AS dataset,
               JOIN encoder e USING (encoder_id)
               WHERE f.scan_id = s.scan_id
               GROUP BY e.name, e.revision) n) AS features,
-       jsonb_array_length(s.problems) AS problems,
+       (SELECT count(*)
+        FROM (SELECT DISTINCT problem
+              FROM ledger l, jsonb_array_elements(l.problems) AS problem
+              WHERE l.scan_id = s.scan_id) AS told) AS problems,
        s.scan_id
 FROM scan s
 JOIN dataset d USING (dataset_id);

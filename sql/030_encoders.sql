@@ -24,6 +24,28 @@ END
 $$;
 COMMENT ON FUNCTION find_encoder_v1 IS 'the row of an encoder, by name or name@revision';
 
+CREATE OR REPLACE FUNCTION term_vector_v1(encoder text, word text)
+RETURNS vector
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+AS $$
+DECLARE
+    known encoder := find_encoder_v1(encoder);
+    embedding vector;
+BEGIN
+    SELECT te.embedding::vector INTO embedding
+    FROM term_embedding te
+    JOIN term t USING (term_id)
+    WHERE te.encoder_id = known.encoder_id AND t.text = word;
+    IF embedding IS NULL THEN
+        RAISE EXCEPTION 'encoder % has not embedded % yet', known.name, coalesce(quote_literal(word), 'NULL')
+            USING ERRCODE = 'no_data_found',
+                  HINT = 'ask it once: open3dsg query nodes ' || quote_literal(coalesce(word, 'chair'));
+    END IF;
+    RETURN embedding;
+END
+$$;
+COMMENT ON FUNCTION term_vector_v1 IS 'the embedding of a word that was asked before or stands in a class list';
+
 CREATE OR REPLACE FUNCTION node_index_name_v1(encoder_id integer)
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -46,4 +68,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION create_node_index_v1 IS
-    'build the HNSW index of one encoder; searches use it once there are more rows than an exact scan likes';
+    'build the HNSW index of one encoder, after its features are loaded: each later row costs more then';

@@ -18,6 +18,7 @@ DECLARE
     box double precision[];
     conditions text := '';
 BEGIN
+    filters := jsonb_strip_nulls(coalesce(filters, '{}'));
     SELECT string_agg(key, ', ' ORDER BY key) INTO unknown
     FROM jsonb_object_keys(filters) AS key
     WHERE key NOT IN ('dataset', 'scan', 'label', 'within', 'exact');
@@ -58,20 +59,27 @@ END
 $$;
 COMMENT ON FUNCTION node_conditions_v1 IS 'filters of search_nodes_v1 as SQL conditions on node_feature f, instance i';
 
+CREATE OR REPLACE FUNCTION node_join_v1(conditions text)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN strpos(conditions, ' i.') > 0 THEN ' JOIN instance i USING (scan_id, instance_no)' ELSE '' END;
+COMMENT ON FUNCTION node_join_v1 IS 'the join that conditions of node_conditions_v1 need, if any: it costs more than a search';
+
 CREATE OR REPLACE FUNCTION search_nodes_statement_v1(encoder_id integer, dimension integer, conditions text, use_index boolean)
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN format(
     -- $1 is the query, $2 is k. The cast to vector keeps the exact path away from the halfvec index.
     'SELECT f.scan_id, f.instance_no, %1$s <=> $1::%2$s(%3$s) AS distance'
-    ' FROM node_feature f JOIN instance i USING (scan_id, instance_no)'
+    ' FROM node_feature f%7$s'
     ' WHERE f.encoder_id = %4$s%5$s'
     ' ORDER BY %1$s <=> $1::%2$s(%3$s)%6$s LIMIT $2',
     CASE WHEN use_index THEN format('f.embedding::halfvec(%s)', dimension)
          ELSE format('f.embedding::vector(%s)', dimension) END,
     CASE WHEN use_index THEN 'halfvec' ELSE 'vector' END,
     dimension, encoder_id, conditions,
-    CASE WHEN use_index THEN '' ELSE ', f.scan_id, f.instance_no' END);
+    CASE WHEN use_index THEN '' ELSE ', f.scan_id, f.instance_no' END,
+    node_join_v1(conditions));
 COMMENT ON FUNCTION search_nodes_statement_v1 IS 'the statement behind search_nodes_v1, for EXPLAIN';
 
 CREATE OR REPLACE FUNCTION uses_node_index_v1(encoder_id integer, conditions text, exact boolean)
@@ -87,8 +95,8 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE format(
-        'SELECT count(*) FROM (SELECT 1 FROM node_feature f JOIN instance i USING (scan_id, instance_no)'
-        ' WHERE f.encoder_id = %s%s LIMIT %s) AS passing', encoder_id, conditions, few + 1)
+        'SELECT count(*) FROM (SELECT 1 FROM node_feature f%s WHERE f.encoder_id = %s%s LIMIT %s) AS passing',
+        node_join_v1(conditions), encoder_id, conditions, few + 1)
         INTO passing;
     RETURN passing > few;
 END
@@ -117,6 +125,11 @@ DECLARE
 BEGIN
     IF k IS NULL OR k < 1 THEN
         RAISE EXCEPTION 'k must be at least 1' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF query IS NULL THEN
+        RAISE EXCEPTION 'the query is NULL'
+            USING ERRCODE = 'null_value_not_allowed',
+                  HINT = 'for a word use term_vector_v1(encoder, word)';
     END IF;
     IF vector_dims(query) <> known.dimension THEN
         RAISE EXCEPTION 'the query has % dimensions, encoder % has %',

@@ -11,6 +11,9 @@ DECLARE
     list vocabulary;
     missing bigint;
 BEGIN
+    IF k IS NULL OR k < 1 THEN
+        RAISE EXCEPTION 'k must be at least 1' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     SELECT v.* INTO list FROM vocabulary v WHERE v.name = classify_nodes_v1.vocabulary;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no vocabulary % in this database', coalesce(quote_literal(vocabulary), 'NULL')

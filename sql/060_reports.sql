@@ -8,12 +8,15 @@ AS $$
 DECLARE
     listed text;
 BEGIN
-    FOREACH listed IN ARRAY ARRAY['dataset', 'scan', 'point_block', 'frame', 'instance', 'observation', 'encoder',
-                                  'node_feature', 'term', 'term_embedding', 'vocabulary', 'subgraph',
-                                  'subgraph_member', 'relationship', 'ledger']
+    FOR listed IN
+        SELECT c.oid::regclass::text
+        FROM pg_class c
+        WHERE c.relkind = 'r'
+          AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'scan'::regclass)
+        ORDER BY c.relname
     LOOP
         RETURN QUERY EXECUTE format(
-            'SELECT %1$L, count(*), pg_table_size(%1$L), pg_indexes_size(%1$L) FROM %1$I', listed);
+            'SELECT %1$L, count(*), pg_table_size(%1$L), pg_indexes_size(%1$L) FROM %1$s', listed);
     END LOOP;
 END
 $$;

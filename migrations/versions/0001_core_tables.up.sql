@@ -63,7 +63,6 @@ CREATE TABLE scan (
     colour_source TEXT,
     reference_name TEXT,
     t_reference_scan double precision[],
-    problems JSONB DEFAULT '[]'::jsonb NOT NULL,
     CONSTRAINT scan_pkey PRIMARY KEY (scan_id),
     CONSTRAINT scan_dataset_id_name_key UNIQUE (dataset_id, name),
     CONSTRAINT scan_t_reference_scan_check CHECK (cardinality(t_reference_scan) = 16),
@@ -143,13 +142,17 @@ CREATE TABLE ledger (
     step_version INTEGER NOT NULL,
     options_hash TEXT NOT NULL,
     options JSONB NOT NULL,
+    chunks INTEGER NOT NULL,
     counts JSONB NOT NULL,
+    problems JSONB NOT NULL,
     finished_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     CONSTRAINT ledger_pkey PRIMARY KEY (scan_id, step, variant, chunk),
     CONSTRAINT ledger_scan_id_fkey FOREIGN KEY(scan_id) REFERENCES scan (scan_id) ON DELETE CASCADE
 );
 COMMENT ON TABLE ledger IS 'what is done, written in the transaction of the rows it speaks of';
 COMMENT ON COLUMN ledger.variant IS 'what of the step: an encoder''s name, or empty';
+COMMENT ON COLUMN ledger.chunks IS 'how many chunks the work has in all';
+COMMENT ON COLUMN ledger.problems IS 'what was left out: [{kind, detail}, ...]';
 
 CREATE TABLE point_block (
     scan_id BIGINT NOT NULL,

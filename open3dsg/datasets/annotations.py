@@ -26,6 +26,7 @@ not checked. The published files have flaws. Each is reported as a Problem of it
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,17 @@ class Annotations:
     classes: tuple[str, ...]
     predicates: tuple[str, ...]
 
+    def hash_of(self, scan: str) -> str | None:
+        """Return a hash, 16 hex digits, of what they say of a scan; None where they lack it."""
+        annotation = self.scans.get(scan)
+        if annotation is None:
+            return None
+        content = [
+            (graph.number, sorted(graph.members.items()), sorted(graph.relationships))
+            for graph in sorted(annotation.subgraphs, key=lambda graph: graph.number)
+        ]
+        return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+
 
 def has_annotations(folder: Path) -> bool:
     """Tell whether `folder` holds any of the relationship files."""
@@ -92,16 +104,16 @@ def read_annotations(folder: Path) -> Annotations:
 
 
 class AnnotationReader:
-    """Gives the scans of a folder of annotations, without geometry, as the reader of a dataset gives scans."""
+    """Gives the scans of a folder of annotations, without geometry, as a dataset's reader gives scans."""
 
     def __init__(self, folder: Path, dataset: str) -> None:
         """Read the annotations in `folder`; raises as `read_annotations` does."""
         self.annotations = read_annotations(folder)
         self._dataset = dataset
 
-    def annotated(self, name: str) -> bool:
-        """Tell whether there are subgraphs for the scan."""
-        return name in self.annotations.scans
+    def annotation_hash(self, name: str) -> str | None:
+        """Return the hash of the scan's subgraphs, or None where the annotations lack it."""
+        return self.annotations.hash_of(name)
 
     def read(self, name: str) -> Scan:
         """Return the scan with `cloud` None, no frames, and its labels from the subgraphs."""

@@ -109,9 +109,9 @@ class ThreeRScan:
         """Return the scans that the metadata lists, in `split` or at all, and that have no folder."""
         return [name for name in self._listed(split) if not self._has_folder(name)]
 
-    def annotated(self, name: str) -> bool:
-        """Tell whether the annotations have subgraphs of the scan."""
-        return self.annotations is not None and name in self.annotations.scans
+    def annotation_hash(self, name: str) -> str | None:
+        """Return the hash of the scan's subgraphs, or None where the annotations lack it."""
+        return self.annotations.hash_of(name) if self.annotations else None
 
     def read(self, name: str) -> Scan:
         """Read the scan `name`.

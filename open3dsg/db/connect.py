@@ -102,7 +102,8 @@ def check_schema(connection: psycopg.Connection[Any]) -> None:
 def open_store(settings: Settings) -> psycopg.Connection[Any]:
     """Open the database, ready for work.
 
-    The embedded one is started and migrated as needed; a given server is never changed silently.
+    The embedded one is started and migrated as needed; a given server is never changed silently. The
+    connection commits by itself, as steps need it: they open transactions where rows belong together.
     """
     url = database_url(settings)
     connection = connect(url)
@@ -111,6 +112,7 @@ def open_store(settings: Settings) -> psycopg.Connection[Any]:
             connection = _migrated(connection, url)
         check_schema(connection)
         connection.rollback()
+        connection.autocommit = True
     except BaseException:
         connection.close()
         raise

@@ -14,12 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
-from open3dsg.db.queries import execute
+from open3dsg.db.queries import execute, fetch_value
+from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Protocol
 
     from psycopg import Connection
+
+    class Problem(Protocol):
+        """Something that was left out; see `open3dsg.datasets.scan.Problem`."""
+
+        @property
+        def kind(self) -> str:
+            """What is counted."""
+
+        @property
+        def detail(self) -> str:
+            """What is read."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +71,43 @@ def record(
     scan_id: int,
     entry: Entry,
     counts: Mapping[str, int],
+    problems: Sequence[Problem] = (),
     *,
     chunk: int = 0,
+    chunks: int = 1,
 ) -> None:
-    """Note in the present transaction that a chunk is done, and what it counted."""
+    """Note in the present transaction that a chunk, of `chunks` in all, is done, and what was left out."""
     parameters = {
         "scan_id": scan_id,
         "chunk": chunk,
+        "chunks": chunks,
         "options": Jsonb(dict(entry.options)),
         "counts": Jsonb(dict(counts)),
+        "problems": Jsonb([{"kind": problem.kind, "detail": problem.detail} for problem in problems]),
         **entry.key(),
     }
     execute(connection, "ledger_record", parameters)
+
+
+def check_same_options(connection: Connection[Any], scan_id: int, entry: Entry) -> None:
+    """Raise UserError where the work was done with other options: to do it over drops what was made of it."""
+    earlier = fetch_value(connection, "ledger_other_options", {"scan_id": scan_id, **entry.key()})
+    if earlier is None:
+        return
+    changed = ", ".join(_differences(earlier, dict(entry.options)))
+    raise UserError(
+        f"{entry.step} was done with other options ({changed}): give those again,"
+        " or --replace to drop its rows, and all that was made of them, and do it with these"
+    )
+
+
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(earlier.keys() | now.keys()):
+        before, after = earlier.get(name), now.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after)
+        elif json.dumps(before) != json.dumps(after):
+            yield f"{name} {before}, now {after}"
 
 
 def forget(
@@ -83,8 +121,11 @@ def forget(
 def scan_lock(connection: Connection[Any], dataset: str, scan: str) -> Iterator[None]:
     """Wait until nobody else works on the scan, and keep others out meanwhile.
 
-    The lock belongs to the session: the server lets go of it when a process dies.
+    The lock belongs to the session: the server lets go of it when a process dies. Work below it opens its
+    own transactions, so the connection must commit by itself: ValueError where it does not.
     """
+    if not connection.autocommit:
+        raise ValueError("steps need a connection with autocommit, such as open_store gives")
     name = {"name": f"{dataset}/{scan}"}
     execute(connection, "lock_scan", name)
     try:

@@ -1,7 +1,8 @@
 """The schema: alembic's migrations for tables, then the numbered files of `sql/` for functions and views.
 
 Both happen in one transaction, so a database is either at a revision or was never touched. The functions and
-views of `sql/` are dropped first and created last: a migration sees bare tables.
+views of `sql/` are dropped before a migration, which sees bare tables, and created after it. Where only
+`sql/` changed they are replaced in place, so that what people granted on them stays.
 """
 
 from __future__ import annotations
@@ -113,8 +114,11 @@ def migrate(url: str, revision: str = "head") -> list[str]:
         if revision == "head" and is_current(connection):
             return []
         _create_extension(connection)
-        _uninstall(connection)
         current = current_revision(connection)
+        if revision == "head" and current == head_revision():
+            _replace(connection)
+            return []
+        _uninstall(connection)
         if _is_downgrade(current, revision):
             command.downgrade(config, revision)
         else:
@@ -178,8 +182,24 @@ def _create_extension(connection: Connection[Any]) -> None:
         ) from error
 
 
+def _replace(connection: Connection[Any]) -> None:
+    """Bring functions and views to this version in place, or anew where PostgreSQL cannot replace one."""
+    try:
+        with connection.transaction():
+            _install(connection)
+    except (psycopg.errors.InvalidTableDefinition, psycopg.errors.InvalidFunctionDefinition):
+        _uninstall(connection)
+        _install(connection)
+
+
 def _uninstall(connection: Connection[Any]) -> None:
-    connection.execute(_ours(sql_folder() / "uninstall.sql"))
+    try:
+        connection.execute(_ours(sql_folder() / "uninstall.sql"))
+    except psycopg.errors.DependentObjectsStillExist as error:
+        raise UserError(
+            f"something of yours depends on a function or view of open3dsg: {error.diag.message_detail}:"
+            " drop it, run `open3dsg db migrate`, and create it again"
+        ) from error
 
 
 def _install(connection: Connection[Any]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, cast
 from open3dsg.db.resources import sql_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from psycopg import Connection, Cursor
 
@@ -42,6 +42,12 @@ def execute(
 ) -> Cursor[Any]:
     """Run the named query and return its cursor; `binary` asks for results in binary, for large bytea."""
     return connection.execute(named_queries()[name], parameters, binary=binary)
+
+
+def execute_many(connection: Connection[Any], name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Run the named query once for each of `rows`, sent together."""
+    with connection.cursor() as cursor:
+        cursor.executemany(named_queries()[name], rows)
 
 
 def fetch_value(connection: Connection[Any], name: str, parameters: Mapping[str, Any] | None = None) -> Any:

@@ -140,7 +140,6 @@ scan = Table(
     Column("colour_source", Text, comment="texture, vertex, frames or none"),
     Column("reference_name", Text, comment="reference scan of a rescan, by name"),
     Column("t_reference_scan", ARRAY(Double), comment="4x4 row-major, maps this scan into its reference"),
-    Column("problems", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     UniqueConstraint("dataset_id", "name"),
     CheckConstraint("cardinality(t_reference_scan) = 16", name="t_reference_scan"),
 )
@@ -281,7 +280,9 @@ ledger = Table(
     Column("step_version", Integer, nullable=False),
     Column("options_hash", Text, nullable=False),
     Column("options", JSONB, nullable=False),
+    Column("chunks", Integer, nullable=False, comment="how many chunks the work has in all"),
     Column("counts", JSONB, nullable=False),
+    Column("problems", JSONB, nullable=False, comment="what was left out: [{kind, detail}, ...]"),
     Column("finished_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     comment="what is done, written in the transaction of the rows it speaks of",
 )

@@ -21,6 +21,10 @@ def check_term(text: str, what: str) -> str:
         raise UserError(f"{what} is empty")
     if len(text) > MAX_TERM_LENGTH:
         raise UserError(f"{what} has {len(text)} characters; at most {MAX_TERM_LENGTH} are allowed")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what} is {text!r}, which is not UTF-8 text") from error
     if "\0" in text:
         raise UserError(f"{what} contains a NUL character, which a database text cannot hold")
     return text

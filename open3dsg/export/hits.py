@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
 import os
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,15 +28,23 @@ _PALETTE = ("#EE6677", "#4477AA", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#
 
 
 def hit_colours(instances: Sequence[int]) -> Mapping[int, tuple[int, int, int]]:
-    """Give each instance a colour of its own, in the order of the hits; shades darken after each round."""
-    colours = {}
-    for place, instance in enumerate(dict.fromkeys(instances)):
-        round_, at = divmod(place, len(_PALETTE))
-        shade = 0.75**round_
-        digits = _PALETTE[at]
-        red, green, blue = (round(int(digits[i : i + 2], 16) * shade) for i in (1, 3, 5))
-        colours[instance] = (red, green, blue)
+    """Give each instance a colour of its own, in the order of the hits: the palette, then hues between."""
+    colours: dict[int, tuple[int, int, int]] = {}
+    fresh = _colours()
+    for instance in dict.fromkeys(instances):
+        colours[instance] = next(colour for colour in fresh if colour not in colours.values())
     return colours
+
+
+def _colours() -> Iterator[tuple[int, int, int]]:
+    for digits in _PALETTE:
+        red, green, blue = bytes.fromhex(digits[1:])
+        yield red, green, blue
+    for place in count():
+        # Steps of the golden angle never come back to a hue; brightness tells near hues apart.
+        rgb = colorsys.hsv_to_rgb(place * 0.618034 % 1, 0.9 - place % 3 * 0.2, 0.95 - place % 4 * 0.15)
+        red, green, blue = (round(255 * part) for part in rgb)
+        yield red, green, blue
 
 
 def paint_hits(cloud: Cloud, colours: Mapping[int, tuple[int, int, int]]) -> NDArray[np.uint8]:
@@ -68,20 +78,30 @@ def write_ply(path: Path, cloud: Cloud, rgb: NDArray[np.uint8]) -> None:
         file.write(vertex.tobytes())
 
 
-def write_log(path: Path, hits: Sequence[NodeHit], colours: Mapping[int, tuple[int, int, int]]) -> None:
-    """Write one JSON object a line: the hit, its rank within its query, and its colour in the PLY."""
-    ranks: dict[str, int] = {}
+def write_log(
+    path: Path, answers: Sequence[Sequence[NodeHit]], colours: Mapping[int, tuple[int, int, int]]
+) -> None:
+    """Write one JSON object a line: the hit, its rank within its answer, and its colour in the PLY."""
     with whole_file(path) as file:
-        for hit in hits:
-            ranks[hit.query] = ranks.get(hit.query, 0) + 1
-            row = {**hit.as_json(), "rank": ranks[hit.query], "colour": colours.get(hit.instance)}
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        for answer in answers:
+            for rank, hit in enumerate(answer, 1):
+                row = {**hit.as_json(), "rank": rank, "colour": colours.get(hit.instance)}
+                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+
+
+def check_folder(path: Path) -> None:
+    """Raise UserError where `path` cannot be written for want of a folder: before work is done for it."""
+    if not path.name:
+        raise UserError("the name of a file to write is empty")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: cannot be written: there is no folder {path.parent}: make it first")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name only when it is complete."""
-    part = path.with_name(f".{path.name}.part")
+    """Open a file that appears under its name only when it is complete; UserError where it cannot."""
+    check_folder(path)
+    part = path.with_name(f".open3dsg-{os.getpid()}.part")  # short, however long the name of `path`
     try:
         with part.open("wb") as file:
             yield file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,17 @@ from pgvector import Vector
 from psycopg.types.json import Jsonb
 
 from open3dsg.db.queries import execute, fetch_value
+from open3dsg.db.terms import check_term
 from open3dsg.errors import UserError
 from open3dsg.store.encoders import find_encoder, query_vector
-from open3dsg.store.scans import find_scan
+from open3dsg.store.scans import check_dataset, find_scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from psycopg import Connection
+
+MOST_HITS = 2**31 - 1  # the k of search_nodes_v1 is an integer
 
 # What search_nodes_v1 raises for arguments that a person can mend.
 _REFUSALS = (psycopg.errors.NoDataFound, psycopg.errors.InvalidParameterValue, psycopg.errors.DataException)
@@ -69,10 +73,12 @@ def search_nodes(
     """Return for each text the `k` nodes most similar to it, best first; fewer only where fewer match.
 
     Raises UserError for a text that cannot be asked, an encoder without features, an unknown scan, dataset
-    or label, and k below 1.
+    or label, a box that is not finite, and k out of range; nothing is kept of the `texts` then.
     """
-    if k < 1:
-        raise UserError(f"-k is {k}: give 1 or more")
+    if not 1 <= k <= MOST_HITS:
+        raise UserError(f"-k is {k}: give 1 to {MOST_HITS}")
+    for text in texts:
+        check_term(text, "a query")
     filters = _checked(connection, filters or NodeFilters())
     stored = find_encoder(connection, encoder)
     answers = []
@@ -94,9 +100,12 @@ def search_nodes(
 
 def _checked(connection: Connection[Any], filters: NodeFilters) -> NodeFilters:
     """Refuse names that the store does not know, rather than answer with nothing."""
-    if filters.dataset is not None and not fetch_value(connection, "has_dataset", {"text": filters.dataset}):
-        known = ", ".join(name for (name,) in execute(connection, "dataset_names")) or "none"
-        raise UserError(f"no dataset {filters.dataset!r} in the store; it has {known}")
+    if filters.within is not None and not all(map(math.isfinite, filters.within)):
+        raise UserError(
+            f"--within is {' '.join(map(str, filters.within))}: give six finite numbers, in metres"
+        )
+    if filters.dataset is not None:
+        check_dataset(connection, filters.dataset)
     if filters.label is not None and not fetch_value(connection, "has_label", {"text": filters.label}):
         close = ", ".join(name for (name,) in execute(connection, "labels_like", {"text": filters.label}))
         raise UserError(

@@ -49,21 +49,23 @@ COLUMNS = {
 }
 
 
+# Instances a commit: a scan that is cut off goes on from here. Not an option, since it changes no result.
+CHUNK = 64
+
+
 @dataclass(frozen=True)
 class FeatureOptions:
-    """Which encoder, how many frames an instance, how many crop scales a frame, instances a commit."""
+    """Which encoder, how many frames an instance, how many crop scales a frame."""
 
     encoder: str
     top_k_frames: int = 5
     scales: int = 3
-    chunk: int = 64
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense, naming the option."""
         crop_scales(self.scales)
-        for option, value in (("--top-k-frames", self.top_k_frames), ("--chunk", self.chunk)):
-            if value < 1:
-                raise UserError(f"{option} is {value}: give 1 or more")
+        if self.top_k_frames < 1:
+            raise UserError(f"--top-k-frames is {self.top_k_frames}: give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,24 @@ class DumpNodes:
 
     options: FeatureOptions
     force: bool = False
+    replace: bool = False
 
     def __call__(self, connection: Connection[Any], scan: str) -> Summary:
         """Embed the instances of one scan, chunk by chunk; chunks that are done are not done again."""
         stored = find_scan(connection, scan)
+        stored.check_root()
         encoder = _encoder(self.options.encoder)
         row = register_encoder(connection, encoder)
-        variant = f"{row.name}@{row.revision}"
-        entry = ledger.Entry("features.nodes", VERSION, asdict(self.options), variant)
+        entry = ledger.Entry("features.nodes", VERSION, asdict(self.options), f"{row.name}@{row.revision}")
         with ledger.scan_lock(connection, stored.dataset, stored.name):
             done = frozenset() if self.force else ledger.chunks_done(connection, stored.scan_id, entry)
-            if not done:
-                _start_anew(connection, stored, row, variant)
-            return _dump(connection, stored, encoder, row, entry, self.options, done)
+            if not (done or self.force or self.replace):
+                ledger.check_same_options(connection, stored.scan_id, entry)
+            if not fetch_value(connection, "is_observed", {"scan_id": stored.scan_id}):
+                raise UserError(
+                    f"scan {stored.key} has no observations: run `open3dsg observe --scan {stored.key}` first"
+                )
+            return _Dump(connection, stored, encoder, row, entry, self.options).run(done)
 
 
 @cache
@@ -93,48 +100,68 @@ def _encoder(name: str) -> Encoder:
     return load_encoder(name)
 
 
-def _start_anew(connection: Connection[Any], scan: StoredScan, encoder: StoredEncoder, variant: str) -> None:
-    if not fetch_value(connection, "is_observed", {"scan_id": scan.scan_id}):
-        raise UserError(
-            f"scan {scan.key} has no observations: run `open3dsg observe --scan {scan.key}` first"
-        )
-    with connection.transaction():
-        ledger.forget(connection, scan.scan_id, ["features.nodes"], variant)
-        execute(connection, "feature_clear", {"scan_id": scan.scan_id, "encoder_id": encoder.encoder_id})
+@dataclass(frozen=True)
+class _Dump:
+    """One scan under one encoder."""
 
+    connection: Connection[Any]
+    scan: StoredScan
+    encoder: Encoder
+    row: StoredEncoder
+    entry: ledger.Entry
+    options: FeatureOptions
 
-def _dump(
-    connection: Connection[Any],
-    scan: StoredScan,
-    encoder: Encoder,
-    row: StoredEncoder,
-    entry: ledger.Entry,
-    options: FeatureOptions,
-    done: frozenset[int],
-) -> Summary:
-    views = _views(connection, scan, options.top_k_frames)
-    instances = sorted(views)
-    with_points = fetch_value(connection, "instances_with_points", {"scan_id": scan.scan_id})
-    counts = {"nodes": 0, "views": 0, "instances_unseen": with_points - len(instances)}
-    problems: list[Problem] = []
-    # A scan that no frame shows has one empty chunk, so that the ledger can say it is done.
-    chunks = [instances[at : at + options.chunk] for at in range(0, len(instances), options.chunk)] or [[]]
-    if len(done) == len(chunks):
-        return Summary(skipped=True)
-    cameras = _cameras(connection, scan, views)
-    for chunk, numbers in enumerate(chunks):
-        if chunk in done:
-            continue
-        wanted = [view for number in numbers for view in views[number]]
-        features = _Features(encoder.dimension)
-        _look_at_all(scan, encoder, wanted, cameras, crop_scales(options.scales), features, problems)
-        with connection.transaction():
-            rows = list(features.rows(scan, row.encoder_id, problems))
-            written = {"nodes": copy_in(connection, "node_feature", COLUMNS, rows), "views": features.views}
-            ledger.record(connection, scan.scan_id, entry, written, chunk=chunk)
-        for name, count in written.items():
-            counts[name] += count
-    return Summary(counts, problems)
+    def run(self, done: frozenset[int]) -> Summary:
+        """Write the chunks that are not `done`; none done means that old rows give way to new ones."""
+        views = _views(self.connection, self.scan, self.options.top_k_frames)
+        numbers = sorted(views)
+        # A scan that no frame shows has one empty chunk, so that the ledger can say it is done.
+        chunks = [numbers[at : at + CHUNK] for at in range(0, len(numbers), CHUNK)] or [[]]
+        if len(done) == len(chunks):
+            return Summary(skipped=True)
+        cameras = _cameras(self.connection, self.scan, views)
+        with_points = fetch_value(self.connection, "instances_with_points", {"scan_id": self.scan.scan_id})
+        counts = {"nodes": 0, "views": 0, "instances_unseen": with_points - len(numbers)}
+        problems: list[Problem] = []
+        for chunk, members in enumerate(chunks):
+            if chunk not in done:
+                wanted = [view for number in members for view in views[number]]
+                written = self._write(wanted, cameras, problems, chunk, len(chunks), anew=not done)
+                done = done | {chunk}
+                for name, count in written.items():
+                    counts[name] += count
+        return Summary(counts, problems)
+
+    def _write(
+        self,
+        views: Sequence[View],
+        cameras: Mapping[int, Camera],
+        problems: list[Problem],
+        chunk: int,
+        chunks: int,
+        *,
+        anew: bool,
+    ) -> dict[str, int]:
+        """Look at all views of a chunk, then write its rows and its line in the ledger together."""
+        features = _Features(self.encoder.dimension)
+        told: list[Problem] = []
+        scales = crop_scales(self.options.scales)
+        _look_at_all(self.scan, self.encoder, views, cameras, scales, features, told)
+        if views and not features.views:
+            raise UserError(f"none of the photographs of scan {self.scan.key} can be used: {told[0].detail}")
+        with self.connection.transaction():
+            if anew:
+                key = {"scan_id": self.scan.scan_id, "encoder_id": self.row.encoder_id}
+                ledger.forget(self.connection, self.scan.scan_id, [self.entry.step], self.entry.variant)
+                execute(self.connection, "feature_clear", key)
+            rows = list(features.rows(self.scan, self.row.encoder_id, told))
+            nodes = copy_in(self.connection, "node_feature", COLUMNS, rows)
+            written = {"nodes": nodes, "views": features.views}
+            ledger.record(
+                self.connection, self.scan.scan_id, self.entry, written, told, chunk=chunk, chunks=chunks
+            )
+        problems += told
+        return written
 
 
 def _views(connection: Connection[Any], scan: StoredScan, top_k: int) -> Mapping[int, Sequence[View]]:

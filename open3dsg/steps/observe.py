@@ -65,18 +65,22 @@ class Observe:
 
     options: ObserveOptions
     force: bool = False
+    replace: bool = False
 
     def __call__(self, connection: Connection[Any], scan: str) -> Summary:
         """Observe one scan, unless the ledger says that it is done with these options."""
         stored = find_scan(connection, scan)
+        stored.check_root()
         entry = ledger.Entry("observe", VERSION, asdict(self.options))
         with ledger.scan_lock(connection, stored.dataset, stored.name), connection.transaction():
             if not self.force and ledger.chunks_done(connection, stored.scan_id, entry):
                 return Summary(skipped=True)
+            if not (self.force or self.replace):
+                ledger.check_same_options(connection, stored.scan_id, entry)
             ledger.forget(connection, stored.scan_id, DOWNSTREAM)
             execute(connection, "observation_clear", {"scan_id": stored.scan_id})
             summary = _observe(connection, stored, self.options)
-            ledger.record(connection, stored.scan_id, entry, summary.counts)
+            ledger.record(connection, stored.scan_id, entry, summary.counts, summary.problems)
         return summary
 
 
@@ -95,7 +99,12 @@ def _observe(connection: Connection[Any], scan: StoredScan, options: ObserveOpti
     problems: list[Problem] = []
     rows = _rows(scan, observer, by_points_alone, frames, options.thresholds, problems)
     observations = copy_in(connection, "observation", COLUMNS, rows)
-    return Summary({"frames": len(frames), "observations": observations}, problems)
+    used = len(frames) - len(problems)
+    unreadable = [problem for problem in problems if problem.kind == "depth_unreadable"]
+    if unreadable and not used:
+        # Nothing of this scan can be read: its disk is away, and to call that done would hide it for good.
+        raise UserError(f"none of {len(unreadable)} depth pictures can be read: {unreadable[0].detail}")
+    return Summary({"frames": used, "observations": observations}, problems)
 
 
 def _rows(

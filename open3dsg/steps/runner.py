@@ -6,10 +6,15 @@ connection commits by itself, so that work opens a transaction exactly where row
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, Protocol
 
 from open3dsg.db.connect import connect
@@ -17,7 +22,7 @@ from open3dsg.errors import UserError
 from open3dsg.steps.summary import Report, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from psycopg import Connection
 
@@ -41,7 +46,8 @@ def run_step(
     """Run `work` for each scan on `jobs` processes; `advance` is told each scan as it ends.
 
     A UserError of one scan is noted as its failure and the others go on; any other exception is a bug and
-    stops the run. On Ctrl-C the scans under way end, nothing new starts, and the ledger knows what is done.
+    stops the run. On Ctrl-C nothing new starts: other processes end the scans under way, this one gives its
+    own up, and the ledger knows what is done.
     """
     report = Report(step)
     started = time.monotonic()
@@ -59,9 +65,11 @@ def run_step(
 def _run_processes(
     report: Report, work: Work, scans: Sequence[str], url: str, jobs: int, advance: Callable[[str], None]
 ) -> None:
+    threads = max(1, (os.cpu_count() or 1) // jobs)
     # spawn, not fork: threads of numba, torch and libpq do not survive a fork.
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (url, work)) as pool:
-        pending = {pool.submit(_run_in_worker, scan): scan for scan in scans}
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (url, work, threads)) as pool:
+        with _ctrl_c_held_back():
+            pending = {pool.submit(_run_in_worker, scan): scan for scan in scans}
         try:
             while pending:
                 finished, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -69,9 +77,27 @@ def _run_processes(
                     scan = pending.pop(future)
                     _note(report, scan, future.result())
                     advance(scan)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process was killed, perhaps for want of memory:"
+                " run the same command again to continue, with fewer --jobs"
+            ) from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment; processes started meanwhile never get it, not even while they import."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _open(url: str) -> Connection[Any]:
@@ -96,17 +122,31 @@ def _note(report: Report, scan: str, outcome: Summary | str) -> None:
 
 
 class _Worker:
-    """What a worker process keeps between scans: its connection and its work."""
+    """What a worker process keeps between scans: its connection, opened for the first one, and its work."""
 
-    connection: Connection[Any]
+    url: str
     work: Work
+    connection: Connection[Any] | None = None
 
 
-def _start_worker(url: str, work: Work) -> None:
+def _start_worker(url: str, work: Work, threads: int) -> None:
+    # Read when torch and numba load, which they have not yet: workers share the cores out among them.
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: the scan under way ends cleanly
-    _Worker.connection = _open(url)
-    _Worker.work = work
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _Worker.url, _Worker.work = url, work
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent was killed: it would wait for the next scan for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_in_worker(scan: str) -> Summary | str:
+    if _Worker.connection is None:
+        _Worker.connection = _open(_Worker.url)
     return _attempt(_Worker.connection, _Worker.work, scan)

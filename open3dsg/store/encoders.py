@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psycopg
 from pgvector import HalfVector
 
-from open3dsg.db.copying import copy_in
-from open3dsg.db.queries import execute, fetch_value
+from open3dsg.db.queries import execute, execute_many, fetch_value
 from open3dsg.db.terms import add_vocabulary, check_term, term_ids
 from open3dsg.encoders.registry import load_encoder
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from psycopg import Connection
 
@@ -31,25 +33,39 @@ class StoredEncoder:
     name: str
     revision: str
     dimension: int
+    is_active: bool  # the bare name means this revision
 
 
 def register_encoder(connection: Connection[Any], encoder: Encoder) -> StoredEncoder:
-    """Add the encoder's revision if it is new, and make it the one that the bare name means."""
+    """Add the encoder's revision if it is new, and return its row.
+
+    The first revision of a name is active, which means that the bare name stands for it; see
+    `activate_encoder` for later ones.
+    """
+    revision = {
+        "name": encoder.name,
+        "revision": encoder.revision,
+        "dimension": encoder.dimension,
+        "views": encoder.views,
+    }
+    execute(connection, "encoder_upsert", revision)
+    return _find_row(connection, f"{encoder.name}@{encoder.revision}")
+
+
+def activate_encoder(connection: Connection[Any], encoder: StoredEncoder) -> bool:
+    """Let the bare name stand for this revision once it has as many nodes as the active one.
+
+    Returns whether it does: a new revision, dumped for one scan, must not hide the features of all others.
+    """
+    if encoder.is_active:
+        return True
     with connection.transaction():
-        row = execute(
-            connection,
-            "encoder_upsert",
-            {
-                "name": encoder.name,
-                "revision": encoder.revision,
-                "dimension": encoder.dimension,
-                "views": encoder.views,
-            },
-        ).fetchone()
-        if row is None:
-            raise RuntimeError("an upsert returns its row")
-        execute(connection, "encoder_activate", {"encoder_id": row[0]})
-    return StoredEncoder(row[0], encoder.name, encoder.revision, row[1])
+        key = {"name": encoder.name, "encoder_id": encoder.encoder_id}
+        if not fetch_value(connection, "encoder_is_as_full", key):
+            return False
+        execute(connection, "encoder_deactivate", key)
+        execute(connection, "encoder_activate", key)
+    return True
 
 
 def find_encoder(connection: Connection[Any], text: str | None) -> StoredEncoder:
@@ -58,12 +74,16 @@ def find_encoder(connection: Connection[Any], text: str | None) -> StoredEncoder
     None means the one encoder that has features; UserError where there is none, or more than one.
     """
     if text is None:
-        names = [name for name, _count in execute(connection, "encoders_with_features")]
+        names = [name for (name,) in execute(connection, "encoders_with_features")]
         if not names:
             raise UserError("the store has no features yet: run `open3dsg features dump --nodes` first")
         if len(names) > 1:
             raise UserError(f"the store has features of several encoders: say --encoder {' or '.join(names)}")
         text = names[0]
+    return _find_row(connection, text)
+
+
+def _find_row(connection: Connection[Any], text: str) -> StoredEncoder:
     row = execute(connection, "encoder_find", {"text": text}).fetchone()
     if row is None:
         known = ", ".join(name for (name,) in execute(connection, "encoders_known"))
@@ -77,42 +97,48 @@ def find_encoder(connection: Connection[Any], text: str | None) -> StoredEncoder
 def query_vector(connection: Connection[Any], encoder: StoredEncoder, text: str) -> NDArray[np.float32]:
     """Return the (dimension,) float32 embedding of `text`, from the store or, the first time, from the model.
 
-    The words are kept as terms of the vocabulary ``queries``, so that asking again needs no model.
+    The words are kept as terms of the vocabulary ``queries``, so that asking again needs no model; the first
+    time too, the embedding is the one that is kept, in half precision, so that answers do not change.
     """
     check_term(text, "a query")
     known = fetch_value(connection, "term_embedding", {"encoder_id": encoder.encoder_id, "text": text})
     if known is not None:
         return np.array(known.to_list(), np.float32)
-    embedding: NDArray[np.float32] = _loaded(encoder).encode_text([text])[0]
-    with connection.transaction():
-        add_vocabulary(connection, QUERIES, "query", [text], ordered=False)
-        term_id = term_ids(connection, [text])[text]
-        execute(
-            connection,
-            "term_embedding_add",
-            {"encoder_id": encoder.encoder_id, "term_id": term_id, "embedding": HalfVector(embedding)},
-        )
-    return embedding
+    embedding = HalfVector(_loaded(encoder).encode_text([text])[0])
+    try:
+        with connection.transaction():
+            add_vocabulary(connection, QUERIES, "query", [text], ordered=False)
+            _keep(connection, encoder, [text], [embedding])
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
+        # One who may only read is answered too; the word is embedded again the next time.
+        pass
+    return np.array(embedding.to_list(), np.float32)
 
 
 def embed_vocabularies(connection: Connection[Any], encoder: StoredEncoder) -> int:
     """Embed the terms of all class lists that have no embedding by this encoder yet; return their number."""
-    with connection.transaction():
-        rows = execute(
-            connection, "vocabulary_terms_without_embedding", {"encoder_id": encoder.encoder_id}
-        ).fetchall()
-        if not rows:
-            return 0
-        embeddings = _loaded(encoder).encode_text([text for _id, text in rows])
-        return copy_in(
-            connection,
-            "term_embedding",
-            {"encoder_id": "int4", "term_id": "int4", "embedding": "halfvec"},
-            (
-                (encoder.encoder_id, term_id, HalfVector(embedding))
-                for (term_id, _text), embedding in zip(rows, embeddings, strict=True)
-            ),
-        )
+    rows = execute(connection, "vocabulary_terms_without_embedding", {"encoder_id": encoder.encoder_id})
+    texts = [text for (text,) in rows]
+    if texts:
+        embeddings = _loaded(encoder).encode_text(texts)
+        with connection.transaction():
+            _keep(connection, encoder, texts, [HalfVector(embedding) for embedding in embeddings])
+    return len(texts)
+
+
+def _keep(
+    connection: Connection[Any],
+    encoder: StoredEncoder,
+    texts: Sequence[str],
+    embeddings: Sequence[HalfVector],
+) -> None:
+    """Write embeddings of words; another process may have been first with any of them."""
+    ids = term_ids(connection, texts)
+    rows = [
+        {"encoder_id": encoder.encoder_id, "term_id": ids[text], "embedding": embedding}
+        for text, embedding in zip(texts, embeddings, strict=True)
+    ]
+    execute_many(connection, "term_embedding_add", sorted(rows, key=lambda row: row["term_id"]))
 
 
 def _loaded(stored: StoredEncoder) -> Encoder:
@@ -120,7 +146,8 @@ def _loaded(stored: StoredEncoder) -> Encoder:
     encoder = load_encoder(stored.name)
     if encoder.revision != stored.revision:
         raise UserError(
-            f"the features of {stored.name} in the store are of revision {stored.revision}, the installed"
-            f" encoder is {encoder.revision}: run `open3dsg features dump --nodes --encoder {stored.name}` again"
+            f"the features of {stored.name} in the store are of revision {stored.revision},"
+            f" the installed encoder is {encoder.revision}:"
+            f" run `open3dsg features dump --nodes --encoder {stored.name}` again"
         )
     return encoder

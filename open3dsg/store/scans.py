@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from open3dsg.db.queries import execute
+from open3dsg.db.queries import execute, fetch_value
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +29,27 @@ class StoredScan:
         """Return `dataset/name`, which names one scan in the whole store."""
         return f"{self.dataset}/{self.name}"
 
+    def check_root(self) -> None:
+        """Raise UserError where the dataset's folder is away: one error, not one a picture."""
+        if not self.root.is_dir():
+            raise UserError(
+                f"{self.root}: the folder of dataset {self.dataset!r} is not there: mount it or bring it back"
+            )
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if a dataset or scan can be called so, else raise UserError; `what` says which it is.
+
+    A slash would make `dataset/name` ambiguous; bytes that are no UTF-8 cannot be stored.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what} is {name!r}: rename it, it must be UTF-8 text") from error
+    if not name.strip() or "/" in name or "\0" in name:
+        raise UserError(f"{what} is {name!r}: it must not be empty, nor hold a slash")
+    return name
+
 
 def find_scan(connection: Connection[Any], text: str) -> StoredScan:
     """Find one scan by `name` or `dataset/name`; UserError where none or several match."""
@@ -47,6 +68,13 @@ def find_scan(connection: Connection[Any], text: str) -> StoredScan:
     return StoredScan(scan_id, dataset, name, Path(root or "."))
 
 
+def check_dataset(connection: Connection[Any], name: str) -> None:
+    """Raise UserError, naming those there are, where the store has no dataset `name`."""
+    if not fetch_value(connection, "has_dataset", {"text": name}):
+        known = ", ".join(known for (known,) in execute(connection, "dataset_names")) or "none"
+        raise UserError(f"no dataset {name!r} in the store; it has {known}")
+
+
 def select_scans(
     connection: Connection[Any],
     *,
@@ -56,10 +84,17 @@ def select_scans(
 ) -> list[str]:
     """Return the keys of the scans with geometry that a command should work on.
 
-    UserError where the store holds none, or none that matches.
+    `scans` are looked for in `dataset` where it is given. UserError where the store holds none, or none that
+    matches, and for `split` beside `scans`.
     """
+    if dataset is not None:
+        check_dataset(connection, dataset)
+    if scans and split is not None:
+        raise UserError("--split chooses scans, --scan names them: give one of the two")
     if scans:
-        return [find_scan(connection, text).key for text in scans]
+        within = f"{dataset}/" if dataset is not None else ""
+        texts = (text if text.startswith(within) else f"{within}{text}" for text in scans)
+        return list(dict.fromkeys(find_scan(connection, text).key for text in texts))
     rows = execute(connection, "scans_matching", {"dataset": dataset, "split": split}).fetchall()
     if not rows:
         which = ", ".join(
@@ -74,10 +109,13 @@ def select_scans(
 
 @dataclass(frozen=True)
 class ScanStatus:
-    """What the store holds of a scan, and the command that would add what is missing."""
+    """What the store holds of a scan, and the command that would add what is missing.
+
+    `steps` maps a step to when it was last at work, how many chunks are done, and of how many.
+    """
 
     row: dict[str, Any]
-    steps: dict[str, str]
+    steps: dict[str, dict[str, Any]]
     missing: str | None
 
     def as_json(self) -> dict[str, Any]:
@@ -88,7 +126,9 @@ class ScanStatus:
 def scan_statuses(
     connection: Connection[Any], *, dataset: str | None = None, scan: str | None = None
 ) -> list[ScanStatus]:
-    """Say for each scan what is done and what comes next."""
+    """Say for each scan what is done and what comes next; UserError for a dataset that is not there."""
+    if dataset is not None:
+        check_dataset(connection, dataset)
     parameters = {"dataset": dataset, "scan": scan}
     cursor = execute(connection, "scan_rows", parameters)
     names = [column.name for column in cursor.description or ()]
@@ -100,11 +140,17 @@ def scan_statuses(
     return statuses
 
 
-def _missing(row: dict[str, Any], steps: dict[str, str]) -> str | None:
+def _missing(row: dict[str, Any], steps: dict[str, dict[str, Any]]) -> str | None:
     if row["points"] is None:
         return "geometry: open3dsg ingest 3rscan ROOT"
     if "observe" not in steps:
         return "observations: open3dsg observe"
-    if not row["features"] and not any(step.startswith("features") for step in steps):
+    dumps = {name: step for name, step in steps.items() if name.startswith("features.nodes ")}
+    if not dumps:
         return "features: open3dsg features dump --nodes"
+    for name, step in dumps.items():
+        if step["chunks"] < step["of"]:
+            encoder = name.split()[1].split("@")[0]
+            rest = f"{step['of'] - step['chunks']} of {step['of']} chunks of features"
+            return f"{rest}: open3dsg features dump --nodes --encoder {encoder}"
     return None

@@ -1,29 +1,31 @@
 -- name: encoder_upsert
--- The revision that is used is the one that the bare name means from now on.
-WITH others AS (
-    UPDATE encoder SET is_active = false
-    WHERE name = %(name)s AND revision <> %(revision)s AND is_active
-)
+-- The first revision of a name is the one that the bare name means; a later one has to earn it.
 INSERT INTO encoder (name, revision, dimension, views, is_active)
-VALUES (%(name)s, %(revision)s, %(dimension)s, %(views)s, false)
-ON CONFLICT (name, revision) DO UPDATE SET views = excluded.views
-RETURNING encoder_id, dimension
+VALUES (%(name)s, %(revision)s, %(dimension)s, %(views)s,
+        NOT EXISTS (SELECT FROM encoder WHERE name = %(name)s AND is_active))
+ON CONFLICT (name, revision) DO NOTHING
+
+-- name: encoder_is_as_full
+-- Whether a revision has at least as many nodes as the one that the bare name means.
+SELECT (SELECT count(*) FROM node_feature WHERE encoder_id = %(encoder_id)s)
+       >= (SELECT count(*) FROM node_feature f JOIN encoder e USING (encoder_id) WHERE e.name = %(name)s AND e.is_active)
+
+-- name: encoder_deactivate
+UPDATE encoder SET is_active = false WHERE name = %(name)s AND is_active
 
 -- name: encoder_activate
 UPDATE encoder SET is_active = true WHERE encoder_id = %(encoder_id)s
 
 -- name: encoder_find
-SELECT encoder_id, name, revision, dimension
+SELECT encoder_id, name, revision, dimension, is_active
 FROM encoder
 WHERE (name = %(text)s AND is_active) OR name || '@' || revision = %(text)s
 
 -- name: encoders_with_features
-SELECT e.name, count(f.*)
+SELECT e.name
 FROM encoder e
-JOIN node_feature f USING (encoder_id)
-WHERE e.is_active
-GROUP BY e.name
-ORDER BY count(f.*) DESC, e.name
+WHERE e.is_active AND EXISTS (SELECT FROM node_feature f WHERE f.encoder_id = e.encoder_id)
+ORDER BY e.name
 
 -- name: encoders_known
 SELECT name || '@' || revision FROM encoder ORDER BY name, revision

@@ -8,15 +8,23 @@ WHERE scan_id = %(scan_id)s
   AND options_hash = %(options_hash)s
 
 -- name: ledger_record
-INSERT INTO ledger (scan_id, step, variant, chunk, step_version, options_hash, options, counts)
+INSERT INTO ledger (scan_id, step, variant, chunk, step_version, options_hash, options, chunks, counts, problems)
 VALUES (%(scan_id)s, %(step)s, %(variant)s, %(chunk)s, %(step_version)s, %(options_hash)s,
-        %(options)s, %(counts)s)
+        %(options)s, %(chunks)s, %(counts)s, %(problems)s)
 ON CONFLICT (scan_id, step, variant, chunk) DO UPDATE
 SET step_version = excluded.step_version,
     options_hash = excluded.options_hash,
     options = excluded.options,
+    chunks = excluded.chunks,
     counts = excluded.counts,
+    problems = excluded.problems,
     finished_at = now()
+
+-- name: ledger_other_options
+SELECT options
+FROM ledger
+WHERE scan_id = %(scan_id)s AND step = %(step)s AND variant = %(variant)s AND options_hash <> %(options_hash)s
+LIMIT 1
 
 -- name: ledger_forget
 DELETE FROM ledger

@@ -1,8 +1,14 @@
--- name: dataset_upsert
+-- name: dataset_find
+SELECT dataset_id, root FROM dataset WHERE name = %(name)s
+
+-- name: dataset_add
 INSERT INTO dataset (name, layout, root)
 VALUES (%(name)s, %(layout)s, %(root)s)
-ON CONFLICT (name) DO UPDATE SET root = coalesce(dataset.root, excluded.root)
-RETURNING dataset_id, layout, root
+ON CONFLICT (name) DO NOTHING
+
+-- name: dataset_set_root
+-- Annotations may have come before the folder of the scans was known.
+UPDATE dataset SET root = %(root)s WHERE dataset_id = %(dataset_id)s AND root IS NULL
 
 -- name: scan_find
 SELECT s.scan_id, s.point_count IS NOT NULL
@@ -24,15 +30,6 @@ UPDATE scan
 SET point_count = %(point_count)s, colour_source = %(colour_source)s
 WHERE scan_id = %(scan_id)s
 
--- name: scan_add_problems
--- Annotations and geometry may come from different folders at different times: what one said stays.
-UPDATE scan
-SET problems = (SELECT coalesce(jsonb_agg(problem ORDER BY problem ->> 'kind', problem ->> 'detail'), '[]')
-                FROM (SELECT DISTINCT problem
-                      FROM jsonb_array_elements(CASE WHEN %(anew)s THEN '[]' ELSE scan.problems END
-                                                || %(problems)s) AS problem) AS problems)
-WHERE scan_id = %(scan_id)s
-
 -- name: scan_colour_source
 SELECT colour_source FROM scan WHERE scan_id = %(scan_id)s
 
@@ -44,6 +41,9 @@ DELETE FROM frame WHERE scan_id = %(scan_id)s
 
 -- name: instance_staging
 CREATE TEMPORARY TABLE instance_staging (LIKE instance) ON COMMIT DROP
+
+-- name: instance_staging_drop
+DROP TABLE instance_staging
 
 -- name: instance_retire
 -- Instances that the new geometry lacks: gone, or without geometry where annotations still name them.
@@ -84,6 +84,15 @@ SET label_id = excluded.label_id,
 -- name: annotation_clear
 DELETE FROM subgraph WHERE scan_id = %(scan_id)s
 
+-- name: instance_drop_unnamed
+-- Instances without points that neither the scan's own labels nor any annotation name.
+DELETE FROM instance i
+WHERE i.scan_id = %(scan_id)s
+  AND i.point_count = 0
+  AND i.instance_no <> ALL (%(named)s::integer[])
+  AND (%(whole)s OR EXISTS (SELECT FROM scan s WHERE s.scan_id = i.scan_id AND s.point_count IS NULL))
+  AND NOT EXISTS (SELECT FROM subgraph_member m WHERE (m.scan_id, m.instance_no) = (i.scan_id, i.instance_no))
+
 -- name: instance_add_without_geometry
 -- Objects that only the annotations know of.
 INSERT INTO instance (scan_id, instance_no, label_id, point_count)
@@ -120,12 +129,15 @@ ORDER BY d.name, s.name
 
 -- name: scan_rows
 SELECT v.dataset, v.scan, v.split, v.points, v.frames, v.instances, v.subgraphs, v.relationships,
-       v.observations, v.features, s.problems,
-       (SELECT coalesce(jsonb_object_agg(trim(trailing ' ' FROM l.step || ' ' || l.variant), l.finished), '{}')
-        FROM (SELECT step, variant, max(finished_at) AS finished
+       v.observations, v.features,
+       (SELECT coalesce(jsonb_agg(DISTINCT problem), '[]')
+        FROM ledger l, jsonb_array_elements(l.problems) AS problem
+        WHERE l.scan_id = v.scan_id) AS problems,
+       (SELECT coalesce(jsonb_object_agg(trim(trailing ' ' FROM l.step || ' ' || l.variant), l.done), '{}')
+        FROM (SELECT step, variant,
+                     jsonb_build_object('finished', max(finished_at), 'chunks', count(*), 'of', max(chunks)) AS done
               FROM ledger WHERE scan_id = v.scan_id GROUP BY step, variant) AS l) AS steps
 FROM v_scan v
-JOIN scan s USING (scan_id)
 WHERE (%(dataset)s::text IS NULL OR v.dataset = %(dataset)s)
   AND (%(scan)s::text IS NULL OR v.scan = %(scan)s OR v.dataset || '/' || v.scan = %(scan)s)
 ORDER BY v.dataset, v.scan

@@ -21,14 +21,14 @@ ORDER BY term_id, position
 ON CONFLICT (vocabulary_id, term_id) DO NOTHING
 
 -- name: vocabulary_terms_without_embedding
-SELECT t.term_id, t.text
+SELECT DISTINCT t.text
 FROM vocabulary v
 JOIN vocabulary_term vt USING (vocabulary_id)
 JOIN term t USING (term_id)
 WHERE v.kind = 'class'
   AND NOT EXISTS (SELECT FROM term_embedding te
                   WHERE te.term_id = t.term_id AND te.encoder_id = %(encoder_id)s)
-ORDER BY t.term_id
+ORDER BY t.text
 
 -- name: term_embedding
 SELECT te.embedding

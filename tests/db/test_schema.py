@@ -24,7 +24,8 @@ CATALOG = """
     FROM pg_class c
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> 'alembic_version'
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v')
+      AND c.relname <> 'alembic_version'
     UNION ALL
     SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), '', '', '', '', ''
     FROM pg_constraint
@@ -122,7 +123,43 @@ def test_a_changed_sql_folder_is_noticed_and_installed(
     assert not schema.is_current(database)
     assert schema.migrate(database_url) == []
     assert schema.is_current(database)
-    assert database.execute("SELECT count(*) FROM storage_report_v1()").fetchone() == (15,)
+    assert database.execute("SELECT count(*) FROM storage_report_v1()").fetchone() == (18,)
+
+
+def test_new_functions_keep_what_was_granted_on_old_ones(
+    database: psycopg.Connection[Any], database_url: str
+) -> None:
+    database.execute("DROP ROLE IF EXISTS granted")
+    database.execute("CREATE ROLE granted")
+    database.execute("GRANT SELECT ON v_node TO granted")
+    database.execute("CREATE VIEW mine AS SELECT label FROM v_node")
+    database.execute("UPDATE store_meta SET value = 'of another version' WHERE key = 'schema_hash'")
+    schema.migrate(database_url)
+    database.execute("SET ROLE granted")
+    assert database.execute("SELECT * FROM v_node").fetchall() == []
+    database.execute("RESET ROLE")
+    database.execute("DROP OWNED BY granted")
+    database.execute("DROP ROLE granted")
+
+
+def test_a_view_of_the_users_that_stands_in_the_way_is_named(
+    database: psycopg.Connection[Any], database_url: str
+) -> None:
+    database.execute("CREATE VIEW mine AS SELECT label FROM v_node")
+    with pytest.raises(UserError, match="view mine depends on view v_node"):
+        schema.migrate(database_url, "base")
+    assert schema.is_current(database)
+
+
+def test_a_view_that_cannot_be_replaced_is_made_anew(
+    database: psycopg.Connection[Any], database_url: str
+) -> None:
+    before = catalog(database_url)
+    database.execute("DROP VIEW v_node")
+    database.execute("CREATE VIEW v_node AS SELECT 1 AS another")
+    database.execute("UPDATE store_meta SET value = 'of another version' WHERE key = 'schema_hash'")
+    schema.migrate(database_url)
+    assert catalog(database_url) == before
 
 
 def test_a_failing_migration_changes_nothing(

@@ -84,6 +84,7 @@ def keep(nodes: NDArray[np.float32], **filters: Any) -> NDArray[np.int64]:
     """State the filters again over the row number of a node."""
     at = np.arange(len(nodes))
     scan, number = at // PER_SCAN, at % PER_SCAN
+    filters = {name: value for name, value in filters.items() if value is not None}
     passes = np.ones(len(nodes), bool)
     if "scan" in filters:
         passes &= scan == int(filters["scan"].removeprefix("scan"))
@@ -108,6 +109,7 @@ FILTERS: list[dict[str, Any]] = [
     {"within": [3.0, 0.35, -1.0, 9.0, 0.85, 1.0]},
     {"scan": "scan7", "label": "table", "within": [0, 0, 0, 20, 5, 0]},
     {"scan": "scan7", "dataset": "even"},
+    {"scan": None, "within": None, "label": None, "dataset": "odd"},
 ]
 
 
@@ -197,6 +199,7 @@ def test_few_rows_take_the_exact_path(database: psycopg.Connection[Any], nodes: 
     [
         ([1.0] * 3, "toy", 5, {}, "the query has 3 dimensions, encoder toy has 24"),
         ([0.0] * 24, "toy", 5, {}, "zero vector"),
+        (None, "toy", 5, {}, "the query is NULL"),
         ([1.0] * 24, "nobody", 5, {}, "no encoder 'nobody'"),
         ([1.0] * 24, "toy@other", 5, {}, "no encoder 'toy@other'"),
         ([1.0] * 24, "toy", 0, {}, "k must be at least 1"),
@@ -208,7 +211,7 @@ def test_few_rows_take_the_exact_path(database: psycopg.Connection[Any], nodes: 
 def test_wrong_arguments_are_told(
     database: psycopg.Connection[Any],
     nodes: NDArray[np.float32],
-    query: list[float],
+    query: list[float] | None,
     encoder: str,
     k: int | None,
     filters: dict[str, Any],
@@ -216,7 +219,8 @@ def test_wrong_arguments_are_told(
 ) -> None:
     with pytest.raises(psycopg.Error, match=told):
         database.execute(
-            "SELECT * FROM search_nodes_v1(%s, %s, %s, %s)", (Vector(query), encoder, k, Jsonb(filters))
+            "SELECT * FROM search_nodes_v1(%s::vector, %s, %s, %s)",
+            (query and Vector(query), encoder, k, Jsonb(filters)),
         )
 
 
@@ -228,7 +232,7 @@ def test_a_reader_can_search_and_change_nothing(
     database.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO only_reads")
     database.execute("SET ROLE only_reads")
     assert len(search(database, nodes[0], 5)) == 5
-    assert len(database.execute("SELECT * FROM storage_report_v1()").fetchall()) == 15
+    assert len(database.execute("SELECT * FROM storage_report_v1()").fetchall()) == 18
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         database.execute("DELETE FROM node_feature")
     database.execute("RESET ROLE")
@@ -264,3 +268,16 @@ def test_classify_tells_of_missing_embeddings(
     database.execute("INSERT INTO vocabulary_term SELECT 1, term_id FROM term")
     with pytest.raises(psycopg.Error, match="4 terms of vocabulary words have no embedding by encoder toy"):
         database.execute("SELECT * FROM classify_nodes_v1('toy', 'words', 3)")
+
+
+def test_a_word_has_its_vector_or_says_how_to_get_one(
+    database: psycopg.Connection[Any], nodes: NDArray[np.float32]
+) -> None:
+    (chair,) = term_ids(database, ["chair"]).values()
+    database.execute("INSERT INTO term_embedding VALUES (1, %s, %s)", (chair, HalfVector(nodes[3])))
+    rows = database.execute(
+        "SELECT instance FROM search_nodes_v1(term_vector_v1('toy', 'chair'), 'toy', 1)"
+    ).fetchall()
+    assert rows == [(3,)]
+    with pytest.raises(psycopg.Error, match="encoder toy has not embedded 'mug' yet"):
+        database.execute("SELECT term_vector_v1('toy', 'mug')")

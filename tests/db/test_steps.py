@@ -12,15 +12,19 @@ import pytest
 
 from open3dsg.datasets.annotations import AnnotationReader
 from open3dsg.datasets.threerscan import ThreeRScan
+from open3dsg.db.connect import connect
+from open3dsg.encoders.registry import load_encoder
 from open3dsg.errors import UserError
 from open3dsg.geometry.pixels import unpack_pixels
 from open3dsg.geometry.visibility import VisibilityThresholds
+from open3dsg.query.nodes import search_nodes
 from open3dsg.steps.features import DumpNodes, FeatureOptions
 from open3dsg.steps.ingest import Ingest
 from open3dsg.steps.observe import Observe, ObserveOptions
 from open3dsg.steps.runner import run_step
 from open3dsg.steps.summary import Report
 from open3dsg.store.cloud import read_cloud
+from open3dsg.store.encoders import activate_encoder, find_encoder
 from open3dsg.store.scans import find_scan, scan_statuses
 from tests import miniature as mini
 from tests import toy_encoder
@@ -51,8 +55,8 @@ def ingest(root: Path, *, force: bool = False) -> Ingest:
     return Ingest(ThreeRScan(root), "3rscan", "3rscan", str(root), {"camera_axes": "y-down"}, force)
 
 
-def observe(*, force: bool = False, every: int = 1) -> Observe:
-    return Observe(ObserveOptions(every, THRESHOLDS), force)
+def observe(*, force: bool = False, every: int = 1, replace: bool = False) -> Observe:
+    return Observe(ObserveOptions(every, THRESHOLDS), force, replace)
 
 
 def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
@@ -198,6 +202,9 @@ def test_an_instance_that_the_new_geometry_lacks(database: Database, root: Path)
     (root / "relationships_train.json").write_text('{"scans": []}')
     ingest(root, force=True)(database, mini.NAME)
     assert 7 in {row[2] for row in content(database)["nodes"]}, "annotations in the store stay"
+    mini.write_annotations(root, mini.subgraph(objects={"1": "floor"}, relationships=[]))
+    ingest(root)(database, mini.NAME)
+    assert 7 not in {row[2] for row in content(database)["nodes"]}, "nothing names it any more"
 
 
 def test_a_dataset_has_one_root(database: Database, root: Path, tmp_path: Path) -> None:
@@ -278,7 +285,7 @@ def test_observe_resumes_replaces_and_forgets_features(
     assert dump(database, KEY).counts["nodes"] == 4
     assert observe()(database, KEY).skipped
     assert len(content(database)["features"]) == 4
-    assert not observe(every=2)(database, KEY).skipped
+    assert not observe(every=2, replace=True)(database, KEY).skipped
     after = content(database)
     assert {row[2] for row in after["observations"]} == {0, 2}
     assert after["features"] == []
@@ -352,24 +359,108 @@ def test_pixel_encoders_see_the_pixels_themselves(database: Database, root: Path
 
 
 def test_features_resume_at_the_chunk_and_follow_their_options(
-    database: Database, root: Path, encoders: None
+    database: Database, root: Path, encoders: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("open3dsg.steps.features.CHUNK", 1)
     ingest(root)(database, mini.NAME)
     observe()(database, KEY)
-    dump = DumpNodes(FeatureOptions("toy", chunk=1))
+    dump = DumpNodes(FeatureOptions("toy"))
     assert dump(database, KEY).counts["nodes"] == 4
     whole = content(database)
     database.execute("DELETE FROM ledger WHERE chunk IN (1, 3)")
     database.execute("DELETE FROM node_feature WHERE instance_no IN (2, 7)")
+    (status,) = scan_statuses(database)
+    assert status.missing == ("2 of 4 chunks of features: open3dsg features dump --nodes --encoder toy")
     assert dump(database, KEY).counts["nodes"] == 2
     assert content(database) == whole
     assert dump(database, KEY).skipped
-    other = DumpNodes(FeatureOptions("toy", chunk=3))
-    assert other(database, KEY).counts["nodes"] == 4
+    other = FeatureOptions("toy", scales=1)
+    with pytest.raises(
+        UserError, match=r"features.nodes was done with other options \(scales 3, now 1\).*--replace"
+    ):
+        DumpNodes(other)(database, KEY)
+    assert content(database) == whole
+    assert DumpNodes(other, replace=True)(database, KEY).counts == {
+        "nodes": 4,
+        "views": 16,
+        "instances_unseen": 0,
+    }
     after = content(database)
-    assert [row[3] for row in after["ledger"] if row[1] == "features.nodes"] == [0, 1]
-    assert after["features"] == whole["features"]
-    assert DumpNodes(FeatureOptions("toy", chunk=3), force=True)(database, KEY).counts["nodes"] == 4
+    assert [row[3] for row in after["ledger"] if row[1] == "features.nodes"] == [0, 1, 2, 3]
+    assert DumpNodes(other, force=True)(database, KEY).counts["nodes"] == 4
+    assert content(database) == after
+
+
+def test_a_later_revision_takes_the_name_once_it_has_as_many_nodes(
+    database: Database, root: Path, encoders: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mini.write_scan(root, "second")
+    for name in (mini.NAME, "second"):
+        ingest(root)(database, name)
+        observe()(database, f"3rscan/{name}")
+        DumpNodes(FeatureOptions("toy"))(database, f"3rscan/{name}")
+    monkeypatch.setattr(toy_encoder.Toy, "revision", "a later one")
+    monkeypatch.setattr("open3dsg.steps.features._encoder", load_encoder)
+    for name, takes_over in ((mini.NAME, False), ("second", True)):
+        DumpNodes(FeatureOptions("toy"))(database, f"3rscan/{name}")
+        assert activate_encoder(database, find_encoder(database, "toy@a later one")) is takes_over
+        assert (find_encoder(database, "toy").revision == "a later one") is takes_over
+
+
+def test_words_are_answered_for_those_who_may_only_read(
+    database: Database, root: Path, encoders: None
+) -> None:
+    ingest(root)(database, mini.NAME)
+    observe()(database, KEY)
+    DumpNodes(FeatureOptions("toy"))(database, KEY)
+    database.execute("SET default_transaction_read_only = on")
+    for _ in range(2):
+        [[hit]] = search_nodes(database, ["red"], k=1)
+        assert hit.label == "picture"
+    database.execute("SET default_transaction_read_only = off")
+    assert rows(database, "SELECT count(*) FROM term WHERE text = 'red'") == [(0,)]
+
+
+def test_a_scan_of_which_nothing_can_be_read_is_not_done(
+    database: Database, root: Path, encoders: None
+) -> None:
+    ingest(root)(database, mini.NAME)
+    sequence = root / mini.NAME / "sequence"
+    sequence.rename(root / "away")
+    with pytest.raises(UserError, match=r"none of 4 depth pictures can be read: .*frame-000000\.depth\.pgm"):
+        observe()(database, KEY)
+    (root / "away").rename(sequence)
+    assert observe()(database, KEY).counts["frames"] == 4
+    for photo in sequence.glob("*.jpg"):
+        photo.rename(photo.with_suffix(".away"))
+    with pytest.raises(UserError, match=r"none of the photographs .* can be used: .*frame-00000"):
+        DumpNodes(FeatureOptions("toy"))(database, KEY)
+    assert scan_statuses(database)[0].missing == "features: open3dsg features dump --nodes"
+
+
+def test_observing_with_other_options_needs_a_word(database: Database, root: Path, encoders: None) -> None:
+    ingest(root)(database, mini.NAME)
+    observe()(database, KEY)
+    DumpNodes(FeatureOptions("toy"))(database, KEY)
+    before = content(database)
+    with pytest.raises(UserError, match=r"observe was done with other options \(every 1, now 2\).*--replace"):
+        observe(every=2)(database, KEY)
+    assert content(database) == before
+
+
+def test_steps_refuse_a_connection_that_does_not_commit_by_itself(database_url: str, root: Path) -> None:
+    with connect(database_url) as connection, pytest.raises(ValueError, match="autocommit"):
+        ingest(root)(connection, mini.NAME)
+
+
+def test_fuller_annotations_replace_earlier_ones(database: Database, root: Path) -> None:
+    ingest(root)(database, mini.NAME)
+    mini.write_annotations(
+        root, mini.subgraph(objects={"1": "floor", "4": "table"}, relationships=[[4, 1, 2, "standing on"]])
+    )
+    assert ingest(root)(database, mini.NAME).counts == {"subgraphs": 1, "objects": 2, "triples": 1}
+    assert ingest(root)(database, mini.NAME).skipped
+    assert {row[2] for row in content(database)["nodes"]} == set(mini.LABELS)
 
 
 def test_features_need_observations(database: Database, root: Path, encoders: None) -> None:
@@ -417,8 +508,6 @@ def test_two_processes_write_what_one_does(database: Database, database_url: str
 def test_two_operators_on_one_scan_take_turns(database: Database, database_url: str, root: Path) -> None:
     import threading
 
-    from open3dsg.db.connect import connect
-
     outcomes: list[bool] = []
 
     def work() -> None:
@@ -452,8 +541,9 @@ def test_problems_of_geometry_and_annotations_stay_together(database: Database, 
     reader = AnnotationReader(root, "3rscan")
     Ingest(reader, "3rscan", "3rscan", None, {}, force=False)(database, mini.NAME)
     (status,) = scan_statuses(database)
-    assert [problem["kind"] for problem in status.row["problems"]] == ["pose_not_finite", "relationship_self"]
+    told = sorted(problem["kind"] for problem in status.row["problems"])
+    assert told == ["pose_not_finite", "relationship_self"]
     database.execute("DELETE FROM ledger WHERE step = 'annotate'")
     Ingest(reader, "3rscan", "3rscan", None, {})(database, mini.NAME)
     (status,) = scan_statuses(database)
-    assert [problem["kind"] for problem in status.row["problems"]] == ["pose_not_finite", "relationship_self"]
+    assert sorted(problem["kind"] for problem in status.row["problems"]) == told

@@ -15,7 +15,8 @@ from tests.miniature import LABELS, NAME, subgraph, write_annotations
 def read(folder: Path) -> Scan:
     reader = AnnotationReader(folder, "3rscan")
     [name] = reader.annotations.scans
-    assert reader.annotated(name)
+    assert reader.annotation_hash(name)
+    assert reader.annotation_hash("another") is None
     return reader.read(name)
 
 

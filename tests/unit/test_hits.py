@@ -24,9 +24,9 @@ def cloud() -> Cloud:
 
 
 def test_colours_are_unique_over_several_rounds() -> None:
-    colours = hit_colours([5, 5, *range(30)])
-    assert len(colours) == 30
-    assert len(set(colours.values())) == 30
+    colours = hit_colours([5, 5, *range(500)])
+    assert len(colours) == 500
+    assert len(set(colours.values())) == 500
     assert next(iter(colours)) == 5
 
 
@@ -55,7 +55,7 @@ def test_the_log_ranks_each_query(tmp_path: Path) -> None:
         NodeHit("s", number, "chair", 0.5, (1.0, 2.0, 3.0), "d", query)
         for query, number in (("a", 1), ("a", 2), ("b \N{SNOWMAN}", 2))
     ]
-    write_log(tmp_path / "log", hits, {1: (1, 2, 3)})
+    write_log(tmp_path / "log", [hits[:2], hits[2:]], {1: (1, 2, 3)})
     rows = [json.loads(line) for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines()]
     assert [(row["query"], row["rank"], row["colour"]) for row in rows] == [
         ("a", 1, [1, 2, 3]),
@@ -76,7 +76,7 @@ def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
         write_half()
     assert list(tmp_path.iterdir()) == []
     with (
-        pytest.raises(UserError, match=r"missing/file: cannot be written: No such file"),
+        pytest.raises(UserError, match=r"missing/file: cannot be written"),
         whole_file(tmp_path / "missing" / "file"),
     ):
         pass

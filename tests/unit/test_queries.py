@@ -10,7 +10,7 @@ from open3dsg.db.queries import named_queries
 from open3dsg.db.resources import migrations_folder, sql_folder
 
 PACKAGE = Path(open3dsg.__file__).parent
-CALL = re.compile(r"(?:execute|fetch_value)\(\s*\w[\w.]*,\s*\"(\w+)\"", re.DOTALL)
+CALL = re.compile(r"(?:execute|execute_many|fetch_value)\(\s*\w[\w.]*,\s*\"(\w+)\"", re.DOTALL)
 
 
 def calls() -> set[str]:

@@ -138,7 +138,8 @@ def _claim(out: Path, request: dict[str, int]) -> None:
         if note.is_file():
             if json.loads(note.read_bytes()) != request:
                 raise UserError(
-                    f"{out}: holds rooms of another call that was cut off: repeat that call, or name a new folder"
+                    f"{out}: holds rooms of another call that was cut off:"
+                    " repeat that call, or name a new folder"
                 )
             return
         if occupied is not None:
