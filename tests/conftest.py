@@ -24,7 +24,7 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[Callable[[int], str]]:
-    """Give the URL of a running server of a version; servers start when first asked for and stop at the end."""
+    """Give the URL of a running server of a version; it starts when first asked for and stops at the end."""
     home = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))  # short: a socket's path has a limit
     servers: dict[int, tuple[EmbeddedServer, str]] = {}
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
+import signal
 import sys
-from collections.abc import Mapping
-from typing import NamedTuple, NoReturn
+import threading
+from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
+from types import FrameType
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
 
 from open3dsg import __version__
 from open3dsg.errors import UserError
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+_GIVEN_AGAIN_AFTER_S = 0.05
+
+_interrupted = threading.Event()
 
 
 class LazyCommand(NamedTuple):
@@ -71,11 +83,16 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 2 a mistake that its user can mend, 130 interrupted.
+    """Run the command line and exit: 0 done, 2 trouble that its user can mend, 130 interrupted.
 
     Any other exception is a bug in open3dsg and shows its traceback.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A letter that the terminal lacks is shown by its number.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    _watch_for_ctrl_c()
     try:
+        _check_arguments(sys.argv[1:])
         code = cli.main(prog_name="open3dsg", standalone_mode=False)
         sys.stdout.flush()
     except UserError as error:
@@ -85,12 +102,69 @@ def main() -> NoReturn:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; run the same command again to continue", err=True)
-        code = 130
+        code = _tell_interrupted()
     except BrokenPipeError:
         _drop_stdout()
         code = 1
+    except Exception as error:
+        reason = _database_trouble(error)
+        if _interrupted.is_set():  # half-way through, cleaning up may fail in ways of its own
+            code = _tell_interrupted()
+        elif reason is not None:
+            click.echo(f"error: {reason}", err=True)
+            code = 2
+        else:
+            raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _watch_for_ctrl_c() -> None:
+    """Remember that Ctrl-C was pressed, and see that it is not lost."""
+    # Another handler means that we were told to ignore it, as nohup does.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+        sys.unraisablehook = _give_again
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def _give_again(unraisable: UnraisableHookArgs) -> None:
+    """Python drops, with a traceback, a Ctrl-C that falls into a callback from C: raise it a little later."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        threading.Timer(_GIVEN_AGAIN_AFTER_S, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _tell_interrupted() -> int:
+    click.echo("interrupted; run the same command again to continue", err=True)
+    return 130
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no UTF-8: the database holds names, words and folders as text."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the argument {argument!r} is not UTF-8 text") from None
+
+
+def _database_trouble(error: Exception) -> str | None:
+    """Say in one line that the server went away or refused us; None where it is something else."""
+    if "psycopg" not in sys.modules:
+        return None
+    from psycopg import OperationalError, errors
+
+    told = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, OperationalError):
+        return f"the database: {told}; when it is well again, run the same command again to continue"
+    if isinstance(error, errors.InsufficientPrivilege | errors.ReadOnlySqlTransaction):
+        return f"the database: {told}; OPEN3DSG_DATABASE_URL names the role and the server: take one that may"
+    return None
 
 
 def _drop_stdout() -> None:

@@ -1,0 +1,127 @@
+"""`open3dsg ingest`: dataset folders into the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from open3dsg.cli.output import json_option, message
+from open3dsg.cli.session import (
+    check_force,
+    exit_on_failures,
+    jobs_option,
+    open_for_work,
+    replace_option,
+    run_and_report,
+)
+from open3dsg.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from open3dsg.cli.session import Store
+    from open3dsg.datasets.annotations import Annotations
+    from open3dsg.datasets.threerscan import ThreeRScan
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.group()
+def ingest() -> None:
+    """Read a dataset folder into the database."""
+
+
+@ingest.command("3rscan", epilog="Example: open3dsg ingest 3rscan ~/3RScan --split train --jobs 2")
+@click.argument("root", type=FOLDER)
+@click.option(
+    "--annotations", type=FOLDER, help="Folder of 3DSSG's JSON files; else they are looked for in ROOT."
+)
+@click.option("--dataset", default="3rscan", show_default=True, help="The dataset's name in the store.")
+@click.option("--split", help="Only scans of this split: train, validation or test.")
+@click.option("--scan", "scans", multiple=True, help="Only this scan; repeatable.")
+@click.option(
+    "--camera-axes",
+    type=click.Choice(["y-down", "y-up"]),
+    default="y-down",
+    show_default=True,
+    help="The camera of the poses: OpenCV's (as published) or OpenGL's.",
+)
+@jobs_option
+@click.option("--force", is_flag=True, help="Read one --scan again, even if it is there.")
+@replace_option
+@json_option
+def ingest_3rscan(
+    root: Path,
+    annotations: Path | None,
+    dataset: str,
+    split: str | None,
+    scans: tuple[str, ...],
+    camera_axes: str,
+    jobs: int,
+    force: bool,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Read 3RScan scans, and their 3DSSG annotations where there are any."""
+    from open3dsg.datasets.threerscan import ThreeRScan
+    from open3dsg.steps.ingest import Ingest
+
+    check_force(force, scans)
+    reader = ThreeRScan(root, annotations, "y-up" if camera_axes == "y-up" else "y-down")
+    names = _scan_names(reader, root, split, scans)
+    absent = [] if scans else reader.missing(split)
+    work = Ingest(
+        reader, dataset, "3rscan", str(root.resolve()), {"camera_axes": camera_axes}, force, replace
+    )
+    with open_for_work() as store:
+        work.check_dataset(store.connection)
+        report = run_and_report("ingest", work, names, store=store, jobs=jobs, as_json=as_json)
+        if reader.annotations is not None and report.done + report.skipped:
+            _add_vocabularies(store, dataset, reader.annotations)
+    if absent:
+        message(f"{len(absent)} scans of the metadata have no folder here, such as {absent[0]}")
+    exit_on_failures(report)
+
+
+@ingest.command("3dssg", epilog="Example: open3dsg ingest 3dssg ~/3DSSG_subset")
+@click.argument("folder", type=FOLDER)
+@click.option("--dataset", default="3rscan", show_default=True, help="The dataset's name in the store.")
+@json_option
+def ingest_3dssg(folder: Path, dataset: str, as_json: bool) -> None:
+    """Read 3DSSG's annotations of all scans, whether their geometry is at hand or not."""
+    from open3dsg.datasets.annotations import AnnotationReader
+    from open3dsg.steps.ingest import Ingest
+
+    reader = AnnotationReader(folder, dataset)
+    work = Ingest(reader, dataset, "3rscan", None, {})
+    with open_for_work() as store:
+        work.check_dataset(store.connection)
+        names = list(reader.annotations.scans)
+        report = run_and_report("annotate", work, names, store=store, jobs=1, as_json=as_json)
+        if report.done + report.skipped:
+            _add_vocabularies(store, dataset, reader.annotations)
+    exit_on_failures(report)
+
+
+def _scan_names(reader: ThreeRScan, root: Path, split: str | None, scans: Sequence[str]) -> Sequence[str]:
+    """Return the scans to read: those named, else those of the split with a folder; there must be one."""
+    if scans and split is not None:
+        raise UserError("--split chooses scans, --scan names them: give one of the two")
+    names = scans or reader.scan_names(split)
+    if not names:
+        which = f" of split {split!r}" if split is not None else ""
+        raise UserError(f"{root}: no folder of a scan{which} is here: ROOT is the folder that holds them")
+    return names
+
+
+def _add_vocabularies(store: Store, dataset: str, annotations: Annotations) -> None:
+    """Keep the dataset's own lists of classes and predicates, in their order."""
+    from open3dsg.db.terms import add_vocabulary
+
+    with store.connection.transaction():
+        if annotations.classes:
+            add_vocabulary(store.connection, f"{dataset}-classes", "class", annotations.classes)
+        if annotations.predicates:
+            add_vocabulary(store.connection, f"{dataset}-predicates", "predicate", annotations.predicates)

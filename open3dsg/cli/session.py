@@ -1,0 +1,108 @@
+"""What the commands of the pipeline share: the opened store, the options of steps, the printed report."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from open3dsg.cli.output import message, print_json, progress
+from open3dsg.db.settings import load_settings
+from open3dsg.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from psycopg import Connection
+
+    from open3dsg.steps.runner import Work
+    from open3dsg.steps.summary import Report
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+_LISTED = 10  # failures shown by name; --json has all
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store: a connection that commits by itself, and the URL for other processes."""
+
+    connection: Connection[Any]
+    url: str
+
+
+@contextmanager
+def open_for_work() -> Iterator[Store]:
+    """Open the database of the settings, started and migrated where it is the embedded one."""
+    from open3dsg.db.connect import database_url, open_store
+
+    settings = load_settings()
+    with open_store(settings) as connection:
+        yield Store(connection, database_url(settings))
+
+
+def step_options(command: _Command) -> _Command:
+    """Add the options that every step over scans has."""
+    options = (
+        click.option("--dataset", metavar="NAME", help="Only scans of this dataset."),
+        click.option("--split", metavar="NAME", help="Only scans of this split."),
+        click.option("--scan", "scans", metavar="SCAN", multiple=True, help="Only this scan; repeatable."),
+        jobs_option,
+        click.option("--force", is_flag=True, help="Do it again for one --scan, even if it is done."),
+        replace_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+replace_option = click.option(
+    "--replace", is_flag=True, help="Do over what was done with other options, and drop what was made of it."
+)
+
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to share the scans."
+)
+
+
+def check_force(force: bool, scans: Sequence[str]) -> None:
+    """Refuse --force without exactly one scan: redoing everything by a slip costs days."""
+    if force and len(scans) != 1:
+        raise UserError("--force does one scan again: name it with --scan")
+
+
+def run_and_report(
+    step: str, work: Work, scans: Sequence[str], *, store: Store, jobs: int, as_json: bool
+) -> Report:
+    """Run a step over scans with progress; print what it did, and the scans that failed on standard error."""
+    from open3dsg.steps.runner import run_step
+
+    with progress(step, len(scans)) as advance:
+        report = run_step(step, work, scans, url=store.url, jobs=jobs, advance=advance)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        _print_report(report)
+    for scan, reason in list(report.failures.items())[:_LISTED]:
+        message(f"error: {scan}: {reason}")
+    if len(report.failures) > _LISTED:
+        message(f"error: and {len(report.failures) - _LISTED} more; --json lists all")
+    return report
+
+
+def exit_on_failures(report: Report) -> None:
+    """Leave with 2 where a scan failed; `run_and_report` has said why."""
+    if report.failures:
+        raise click.exceptions.Exit(2)
+
+
+def _print_report(report: Report) -> None:
+    parts = [f"{report.done} done", f"{report.skipped} already done", f"{len(report.failures)} failed"]
+    click.echo(f"{report.step}: {', '.join(parts)} in {report.seconds:.1f} s")
+    if report.counts:
+        click.echo("  " + ", ".join(f"{name} {count:,}" for name, count in sorted(report.counts.items())))
+    for kind, count in sorted(report.problem_counts().items()):
+        details = [p.detail for problems in report.problems.values() for p in problems if p.kind == kind]
+        click.echo(f"  {kind}: {count}, such as: {details[0]}")

@@ -1,0 +1,55 @@
+"""Rooms through the whole pipeline, by the installed command, once for all tests that look at the outcome."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from open3dsg.db.migrate import migrate
+from tests.conftest import as_url
+
+COMMAND = str(Path(sys.executable).with_name("open3dsg"))
+
+
+@dataclass(frozen=True)
+class Store:
+    """A database filled by the command line, and the folder its rooms are in."""
+
+    url: str
+    rooms: Path
+
+    def run(self, *arguments: str) -> str:
+        """Run `open3dsg` on the store and return what it prints."""
+        return run(self.url, *arguments)
+
+
+def run(url: str, *arguments: str) -> str:
+    environment = {**os.environ, "OPEN3DSG_DATABASE_URL": url}
+    done = subprocess.run(
+        [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fill(url: str, folder: Path, *, scans: int, seed: int) -> Store:
+    store = Store(url, folder / "rooms")
+    store.run("data", "synth", str(store.rooms), "--scans", str(scans), "--seed", str(seed))
+    store.run("ingest", "3rscan", str(store.rooms), "--dataset", "rooms")
+    store.run("observe")
+    store.run("features", "dump", "--nodes", "--encoder", "rooms")
+    return store
+
+
+@pytest.fixture(scope="session")
+def rooms_store(new_database: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Three rooms of seeds that the encoder never saw."""
+    url = as_url(new_database("rooms_store"))
+    migrate(url)
+    return fill(url, tmp_path_factory.mktemp("rooms"), scans=3, seed=7)

@@ -1,0 +1,308 @@
+"""Steps that are killed, interrupted or cut off, and run again: all rows of an item or none, and no other."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from open3dsg.db.connect import connect
+from tests import miniature as mini
+from tests.command import DUMP, OBSERVE, PROGRAM, call, environment
+from tests.conftest import as_url
+from tests.content import Rows, content
+
+NAMES = [f"mini-{number:02}" for number in range(20)]
+PATIENCE_S = 60
+
+# Step -> what the ledger calls it, and the tables that it writes.
+STEPS = {
+    "ingest": ("ingest", ("scan", "point_block", "frame", "instance", "subgraph", "subgraph_member")),
+    "observe": ("observe", ("observation",)),
+    "dump": ("features.nodes", ("node_feature",)),
+}
+CHUNK = 2  # of the four instances of a scan
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step, the database it starts from, and all that is there after a run that nothing disturbed."""
+
+    step: str
+    command: tuple[object, ...]
+    template: str
+    clean: Mapping[str, Rows]
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return environment(tmp_path_factory.mktemp("command"), "")
+
+
+@pytest.fixture(scope="module")
+def stages(
+    variables: dict[str, str],
+    template: str,
+    new_database: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Stage]:
+    root = tmp_path_factory.mktemp("crash") / "3RScan"
+    for name in NAMES:
+        mini.write_scan(root, name)
+    mini.write_annotations(root, *(mini.subgraph(scan=name) for name in NAMES))
+    found = {}
+    for step, command in (
+        ("ingest", ("ingest", "3rscan", root)),
+        ("observe", OBSERVE),
+        ("dump", (*DUMP, "--chunk", CHUNK)),
+    ):
+        url = as_url(new_database(f"crash_after_{step}", template=template))
+        done = call(variables | {"OPEN3DSG_DATABASE_URL": url}, *command)
+        assert done.code == 0, done.err
+        with psycopg.connect(url) as connection:
+            found[step] = Stage(step, command, template, content(connection))
+        template = f"crash_after_{step}"
+    return found
+
+
+@dataclass
+class Running:
+    """A command under way on a database of its own, in a process group of its own."""
+
+    process: subprocess.Popen[str]
+    database: psycopg.Connection[Any]
+    ledger_step: str
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
+    def wait_until_done(self, entries: int) -> None:
+        """Wait until the ledger has so many entries of the step more than at the start."""
+        goal = self._entries() + entries
+        self.wait_for(lambda: self._entries() >= goal or self.process.poll() is not None)
+
+    def _entries(self) -> int:
+        query = "SELECT count(*) FROM ledger WHERE step = %s"
+        return int(self.database.execute(query, [self.ledger_step]).fetchall()[0][0])
+
+    def backends(self) -> list[int]:
+        """Return the server's processes that serve the command."""
+        query = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return [pid for (pid,) in self.database.execute(query)]
+
+    def family(self) -> list[psutil.Process]:
+        """Return the processes that the command started and that live."""
+        if self.process.poll() is not None:
+            return []
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return children
+
+    def end(self) -> tuple[int, str]:
+        """Wait until the process, its connections and its children are gone; return its code and stderr."""
+        _out, err = self.process.communicate(timeout=PATIENCE_S)
+        self.wait_for(lambda: not self.backends())
+        return self.process.returncode, err
+
+
+@contextmanager
+def running(
+    stage: Stage, database: psycopg.Connection[Any], url: str, variables: dict[str, str], jobs: int
+) -> Iterator[Running]:
+    process = subprocess.Popen(
+        [PROGRAM, *map(str, stage.command), "--jobs", str(jobs)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=variables | {"OPEN3DSG_DATABASE_URL": url},
+        start_new_session=True,
+    )
+    try:
+        yield Running(process, database, STEPS[stage.step][0])
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def started_database(stage: Stage, new_database: Callable[..., str]) -> Iterator[tuple[str, Any]]:
+    url = as_url(new_database("crash_test", template=stage.template))
+    with connect(url) as connection:
+        connection.autocommit = True
+        yield url, connection
+
+
+def check_ledger(found: Mapping[str, Rows], stage: Stage) -> None:
+    """Assert that a scan has just the rows that the ledger promises, as an undisturbed run writes them."""
+    ledger_step, tables = STEPS[stage.step]
+    chunks = Counter(scan for scan, step, *_rest in found["ledger"] if step == ledger_step)
+    for table in tables:
+        for name in NAMES:
+            key = f"3rscan/{name}"
+            rows, clean = ([row for row in part[table] if row[0] == key] for part in (found, stage.clean))
+            assert len(clean) >= 1
+            if stage.step == "dump":
+                assert set(rows) <= set(clean)
+                assert len(rows) == CHUNK * chunks[key]
+            else:
+                assert rows == (clean if chunks[key] else []), (table, key)
+
+
+def check_a_second_run_ends_it(
+    stage: Stage, database: psycopg.Connection[Any], url: str, variables: dict[str, str], jobs: int
+) -> None:
+    done = call(variables | {"OPEN3DSG_DATABASE_URL": url}, *stage.command, "--jobs", jobs)
+    assert (done.code, done.errors) == (0, [])
+    assert content(database) == stage.clean
+
+
+def kill_again_and_again(
+    stage: Stage,
+    kills: int,
+    jobs: int,
+    variables: dict[str, str],
+    new_database: Callable[..., str],
+) -> None:
+    """Kill the command, start it again and kill it again; the last run is left to end."""
+    moments = random.Random(f"{stage.step} {jobs} {kills}")
+    with started_database(stage, new_database) as (url, database):
+        states = [content(database), stage.clean]
+        for _ in range(kills):
+            with running(stage, database, url, variables, jobs) as run:
+                run.wait_until_done(1)
+                time.sleep(moments.uniform(0, 0.03))
+                family = run.family()
+                run.process.kill()
+                run.end()
+            states.append(content(database))
+            check_ledger(states[-1], stage)
+            assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == [], "orphans"
+        assert any(state not in (states[0], stage.clean) for state in states), "no kill fell into the middle"
+        check_a_second_run_ends_it(stage, database, url, variables, jobs)
+
+
+@pytest.mark.parametrize(("step", "jobs"), [("ingest", 1), ("dump", 2)])
+def test_a_killed_step_leaves_whole_scans_and_can_go_on(
+    stages: dict[str, Stage],
+    variables: dict[str, str],
+    new_database: Callable[..., str],
+    step: str,
+    jobs: int,
+) -> None:
+    kill_again_and_again(stages[step], 1, jobs, variables, new_database)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("step", list(STEPS))
+def test_a_step_killed_four_times_ends_as_one_that_was_not(
+    stages: dict[str, Stage],
+    variables: dict[str, str],
+    new_database: Callable[..., str],
+    step: str,
+    jobs: int,
+) -> None:
+    kill_again_and_again(stages[step], 4, jobs, variables, new_database)
+
+
+@pytest.mark.parametrize(
+    ("step", "jobs"),
+    [
+        ("ingest", 1),
+        pytest.param("dump", 1, marks=pytest.mark.slow),
+        pytest.param("observe", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_is_130_with_the_way_to_go_on(
+    stages: dict[str, Stage],
+    variables: dict[str, str],
+    new_database: Callable[..., str],
+    step: str,
+    jobs: int,
+) -> None:
+    stage = stages[step]
+    with started_database(stage, new_database) as (url, database):
+        with running(stage, database, url, variables, jobs) as run:
+            run.wait_until_done(2)
+            check_interrupted(run)
+        check_ledger(content(database), stage)
+        check_a_second_run_ends_it(stage, database, url, variables, jobs)
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_workers_start_is_as_quiet(
+    stages: dict[str, Stage], variables: dict[str, str], new_database: Callable[..., str]
+) -> None:
+    stage = stages["ingest"]
+    with started_database(stage, new_database) as (url, database):
+        with running(stage, database, url, variables, 2) as run:
+            run.wait_for(lambda: len(run.family()) >= 2)
+            check_interrupted(run)
+        check_ledger(content(database), stage)
+
+
+def check_interrupted(run: Running) -> None:
+    """Press Ctrl-C, which reaches the whole process group, and see the command end well."""
+    family = run.family()
+    for process in (run.process, *family):
+        process.send_signal(signal.SIGINT)
+    code, err = run.end()
+    assert (code, err.splitlines()[-1]) == (130, "interrupted; run the same command again to continue")
+    assert "Traceback" not in err, err
+    assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == [], "orphans"
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_server_that_goes_away_is_one_line(
+    stages: dict[str, Stage], variables: dict[str, str], new_database: Callable[..., str], jobs: int
+) -> None:
+    stage = stages["ingest"]
+    with started_database(stage, new_database) as (url, database):
+        with running(stage, database, url, variables, jobs) as run:
+            run.wait_until_done(2)
+            for pid in run.backends():
+                database.execute("SELECT pg_terminate_backend(%s)", [pid])
+            code, err = run.end()
+        check_one_error(code, err, "error: the database: ", "run the same command again to continue")
+        check_ledger(content(database), stage)
+        check_a_second_run_ends_it(stage, database, url, variables, jobs)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_one_line(
+    stages: dict[str, Stage], variables: dict[str, str], new_database: Callable[..., str]
+) -> None:
+    stage = stages["ingest"]
+    with started_database(stage, new_database) as (url, database):
+        with running(stage, database, url, variables, 2) as run:
+            run.wait_until_done(2)
+            for process in run.family():
+                if any("spawn_main" in word for word in process.cmdline()):
+                    process.kill()
+            code, err = run.end()
+        check_one_error(code, err, "a worker process was killed", "with fewer --jobs")
+        check_ledger(content(database), stage)
+
+
+def check_one_error(code: int, err: str, *told: str) -> None:
+    assert "Traceback" not in err, err
+    (line,) = (line for line in err.splitlines() if not line.startswith("ingest: "))
+    assert code == 2
+    assert line.startswith("error: ")
+    assert all(words in line for words in told), line
