@@ -29,7 +29,7 @@ need_debian_package() {
     fi
 }
 
-has_library() { ldconfig -p | grep -q "$1"; }
+has_library() { PATH=$PATH:/usr/sbin:/sbin ldconfig -p | grep -q "$1"; }
 
 install_environment() {
     local extras=$1 wanted
