@@ -19,11 +19,13 @@ from open3dsg.geometry.checks import check_array, check_finite, check_same_lengt
 from open3dsg.geometry.compiled import array_type, compiled
 from open3dsg.geometry.pixels import PixelGrid
 
-# Points are projected in chunks whose work arrays stay in the first-level cache.
-_CHUNK = 512
+# Points are looked at in blocks of neighbours within an instance: small enough that their work arrays stay in
+# the first-level cache and that those out of view are passed over together, large enough to pay for a test.
+_BLOCK = 256
+_CELL_M = 0.2  # points of one cell are neighbours
 
 # Boxes are tested against a view that is this much wider, so that rounding in the test of a box can never
-# hide an instance with a point that its own test would find inside.
+# hide a block with a point that its own test would find inside.
 _MARGIN_PX = 1.0
 _MARGIN_PX_M = 1e-6
 
@@ -85,7 +87,7 @@ class Observer:
     point_count: NDArray[np.int64]  # (K,)
 
     def __init__(self, points_world: NDArray[np.float32], instance: NDArray[np.int32]) -> None:
-        """Group the points by instance.
+        """Group the points by instance, and those of an instance into blocks of neighbours.
 
         `points_world`: (N, 3) float32, metres; `instance`: (N,) int32, -1 is background, which is left
         out. Raises ValueError for a wrong shape or dtype, UserError for a point that is not finite.
@@ -95,13 +97,17 @@ class Observer:
         check_same_length("points_world", points_world, "instance", instance)
         check_finite("the cloud", points_world)
         foreground = np.flatnonzero(instance >= 0)
-        order = foreground[np.argsort(instance[foreground], kind="stable")]
+        order = foreground[np.lexsort((_places(points_world[foreground]), instance[foreground]))]
         self._xyz = np.ascontiguousarray(points_world[order].T)
         self.numbers, starts = np.unique(instance[order], return_index=True)
-        self._starts = np.append(starts, len(order)).astype(np.int64)
-        self.point_count = np.diff(self._starts)
-        self._low = np.minimum.reduceat(self._xyz, starts, axis=1).T.astype(np.float64)
-        self._high = np.maximum.reduceat(self._xyz, starts, axis=1).T.astype(np.float64)
+        self.point_count = np.diff(np.append(starts, len(order))).astype(np.int64)
+        blocks = -(-self.point_count // _BLOCK)
+        self._block_instance = np.repeat(np.arange(len(blocks)), blocks)
+        within = np.arange(len(self._block_instance)) - np.repeat(np.cumsum(blocks) - blocks, blocks)
+        self._block_start = starts[self._block_instance] + within * _BLOCK
+        self._block_size = np.diff(np.append(self._block_start, len(order)))
+        self._low = np.minimum.reduceat(self._xyz, self._block_start, axis=1).T.astype(np.float64)
+        self._high = np.maximum.reduceat(self._xyz, self._block_start, axis=1).T.astype(np.float64)
         self._pixel_ids = np.empty(len(order), np.int32)
         self._last_seen = np.empty((0, 0), np.int32)
 
@@ -127,10 +133,13 @@ class Observer:
             by_points_alone = np.zeros(len(self.numbers), np.bool_)
         check_array("by_points_alone", by_points_alone, (len(self.numbers),), np.bool_)
         T_camera_world = _inverse(T_world_camera)
-        candidates = self._in_view(T_camera_world, grid, thresholds.border)
+        blocks = self._in_view(T_camera_world, grid, thresholds.border)
+        candidates, first_blocks = np.unique(self._block_instance[blocks], return_index=True)
         needed_ratio = np.where(by_points_alone[candidates], np.inf, thresholds.min_ratio)
         visible, boxes, ends = self._look(
             candidates,
+            blocks=blocks,
+            candidate_blocks=np.append(first_blocks, len(blocks)),
             needed_ratio=needed_ratio,
             depth_m=np.ascontiguousarray(depth_m),
             grid=grid,
@@ -153,6 +162,8 @@ class Observer:
         self,
         candidates: NDArray[np.int64],
         *,
+        blocks: NDArray[np.int64],
+        candidate_blocks: NDArray[np.int64],
         needed_ratio: NDArray[np.float64],
         depth_m: NDArray[np.float32],
         grid: PixelGrid,
@@ -167,8 +178,10 @@ class Observer:
         ends = np.zeros(len(candidates), np.int64)
         _observe(
             self._xyz,
-            self._starts,
-            candidates,
+            self._block_start[blocks],
+            self._block_size[blocks],
+            candidate_blocks,
+            self.point_count[candidates],
             needed_ratio,
             T_camera_world,
             np.array([grid.fx, grid.fy, grid.cx, grid.cy], np.float64),
@@ -188,7 +201,7 @@ class Observer:
     def _in_view(
         self, T_camera_world: NDArray[np.float64], grid: PixelGrid, border: int
     ) -> NDArray[np.int64]:
-        """Give the indices of the instances whose boxes are not wholly outside one plane of the view."""
+        """Give the indices of the blocks whose boxes are not wholly outside one plane of the view."""
         right, down, ahead = T_camera_world[:3]
         reach = 0.5 - border + _MARGIN_PX
         planes = np.stack(
@@ -204,6 +217,18 @@ class Observer:
         # Of a box, the corner that lies furthest to the inner side of each plane.
         furthest = np.maximum(normals * self._low, normals * self._high).sum(axis=2) + planes[:, 3:]
         return np.flatnonzero((furthest >= -_MARGIN_PX_M).all(axis=0))
+
+
+def _places(points: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Number the cells of points, (N, 3), along a Z-order curve (Morton 1966): near numbers, near cells."""
+    if len(points) == 0:
+        return np.zeros(0, np.int64)
+    cells = ((points - points.min(axis=0)) / np.float32(_CELL_M)).astype(np.int64).clip(0, 1023)
+    places = np.zeros(len(points), np.int64)
+    for bit in range(10):
+        for axis in range(3):
+            places |= (cells[:, axis] >> bit & 1) << (3 * bit + axis)
+    return places
 
 
 def _inverse(T_world_camera: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -296,6 +321,8 @@ def _read_off(
         array_type(nb.float32, 2),
         array_type(_INT, 1),
         array_type(_INT, 1),
+        array_type(_INT, 1),
+        array_type(_INT, 1),
         array_type(_FLOAT, 1),
         array_type(_FLOAT, 2),
         array_type(_FLOAT, 1),
@@ -313,8 +340,10 @@ def _read_off(
 )
 def _observe(
     xyz: NDArray[np.float32],
-    starts: NDArray[np.int64],
-    candidates: NDArray[np.int64],
+    block_start: NDArray[np.int64],
+    block_size: NDArray[np.int64],
+    candidate_blocks: NDArray[np.int64],
+    point_count: NDArray[np.int64],
     needed_ratio: NDArray[np.float64],
     T_camera_world: NDArray[np.float64],
     lens: NDArray[np.float64],
@@ -329,22 +358,24 @@ def _observe(
     ends: NDArray[np.int64],
     pixel_ids: NDArray[np.int32],
 ) -> None:
-    """Fill `visible` (0 where an instance is not kept), `boxes`, `ends` and `pixel_ids` for `candidates`.
+    """Fill `visible` (0 where an instance is not kept), `boxes`, `ends` and `pixel_ids` for the candidates.
 
+    Candidate c has the blocks from `candidate_blocks[c]` to the next, and `point_count[c]` points in all.
     `last_seen` holds, for each pixel, the candidate that was last seen there: as points come grouped by
     instance, this one picture finds an instance's unique pixels, and walking the rows of the instance's
     box reads them off in ascending order.
     """
     height, width = depth_m.shape
-    pixel, z_camera = np.empty(_CHUNK, np.int32), np.empty(_CHUNK, np.float64)
+    pixel, z_camera = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.float64)
     last_seen[:] = -1
     end = 0
-    for c in range(len(candidates)):
-        start, stop = starts[candidates[c]], starts[candidates[c] + 1]
+    for c in range(len(point_count)):
         x_min, y_min, x_max, y_max, points = width, height, -1, -1, 0
-        for first in range(start, stop, _CHUNK):
-            count = min(_CHUNK, stop - first)
-            _project(xyz, first, count, T_camera_world, lens, width, height, border, pixel, z_camera)
+        for block in range(candidate_blocks[c], candidate_blocks[c + 1]):
+            count = block_size[block]
+            _project(
+                xyz, block_start[block], count, T_camera_world, lens, width, height, border, pixel, z_camera
+            )
             for i in range(count):
                 if pixel[i] < 0:
                     continue
@@ -356,7 +387,7 @@ def _observe(
                 last_seen[y, x] = c
                 x_min, x_max = min(x_min, x), max(x_max, x)
                 y_min, y_max = min(y_min, y), max(y_max, y)
-        if points > min_points and (points > enough_points or points / (stop - start) > needed_ratio[c]):
+        if points > min_points and (points > enough_points or points / point_count[c] > needed_ratio[c]):
             visible[c] = points
             boxes[c] = (x_min, y_min, x_max, y_max)
             end = _read_off(last_seen, c, boxes[c], pixel_ids, end)

@@ -25,6 +25,7 @@ _WIDTH, _HEIGHT = 900, 640  # pixels a panel
 _AZIMUTH, _ELEVATION = math.radians(-60), math.radians(52)
 _NEAR_WALL_M = 0.3  # walls between the eye and the room are left out up to this depth
 _HEADROOM = 0.88  # and so is all above this share of the height: the ceiling
+_POINT_M = 0.045  # points of scans lie 2 to 5 cm apart: a little larger, so that surfaces close
 _BACKGROUND = (250, 250, 248)
 
 
@@ -132,7 +133,7 @@ def _render(
     order = np.argsort(-seen[:, 2], kind="stable")
     x, y = np.rint(seen[order, :2]).astype(np.int64).T
     paint = np.clip(rgb[shown][order], 0, 255).astype(np.uint8)
-    size = max(2, round(projection.scale * 0.03))  # points of scans lie 2 to 3 cm apart
+    size = max(2, round(projection.scale * _POINT_M))
     picture = np.full((_HEIGHT + 2 * size, _WIDTH + 2 * size, 3), _BACKGROUND, np.uint8)
     inside = (x >= 0) & (x < _WIDTH) & (y >= 0) & (y < _HEIGHT)
     # One assignment, so that of two squares the nearer, which comes later, wins at every pixel.
