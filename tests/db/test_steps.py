@@ -1,100 +1,28 @@
-"""The steps on a miniature: rows against what the miniature was made of, resuming, replacing, failing."""
+"""Ingest and observe on a miniature: rows against what it was made of, resuming, replacing, failing."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 
 from open3dsg.datasets.annotations import AnnotationReader
 from open3dsg.datasets.threerscan import ThreeRScan
 from open3dsg.db.connect import connect
-from open3dsg.encoders.registry import load_encoder
 from open3dsg.errors import UserError
 from open3dsg.geometry.pixels import unpack_pixels
-from open3dsg.geometry.visibility import VisibilityThresholds
-from open3dsg.query.nodes import search_nodes
 from open3dsg.steps.features import DumpNodes, FeatureOptions
 from open3dsg.steps.ingest import Ingest
 from open3dsg.steps.observe import Observe, ObserveOptions
 from open3dsg.steps.runner import run_step
 from open3dsg.steps.summary import Report
 from open3dsg.store.cloud import read_cloud
-from open3dsg.store.encoders import activate_encoder, find_encoder
 from open3dsg.store.scans import find_scan, scan_statuses
 from tests import miniature as mini
-from tests import toy_encoder
+from tests.db.pipeline import KEY, Database, content, expected_visible, ingest, observe, rows
 from tests.scans import replace
-
-Database = psycopg.Connection[Any]
-THRESHOLDS = VisibilityThresholds(min_points=3, min_ratio=0.1, enough_points=5)
-KEY = f"3rscan/{mini.NAME}"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A root with one annotated scan."""
-    folder = tmp_path / "root"
-    mini.write_scan(folder)
-    mini.write_annotations(folder, mini.subgraph())
-    return folder
-
-
-@pytest.fixture
-def encoders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.mktemp("encoders")
-    toy_encoder.install(folder)
-    monkeypatch.syspath_prepend(folder)
-
-
-def ingest(root: Path, *, force: bool = False) -> Ingest:
-    return Ingest(ThreeRScan(root), "3rscan", "3rscan", str(root), {"camera_axes": "y-down"}, force)
-
-
-def observe(*, force: bool = False, every: int = 1, replace: bool = False) -> Observe:
-    return Observe(ObserveOptions(every, THRESHOLDS), force, replace)
-
-
-def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
-    return database.execute(query.encode()).fetchall()
-
-
-def content(database: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """All that the steps wrote, without ids and times."""
-    return {
-        "nodes": rows(
-            database,
-            "SELECT dataset, scan, instance, label, centroid_m, point_count FROM v_node ORDER BY 2, 3",
-        ),
-        "triples": rows(
-            database,
-            "SELECT scan, subgraph, subject, predicate, object FROM v_relationship ORDER BY 1, 2, 3, 4, 5",
-        ),
-        "frames": rows(
-            database,
-            "SELECT name, frame_no, image_uri, depth_uri, t_world_camera FROM frame"
-            " JOIN scan USING (scan_id) ORDER BY 1, 2",
-        ),
-        "observations": rows(
-            database,
-            "SELECT name, instance_no, frame_no, visible_points, pixel_box, pixels FROM observation"
-            " JOIN scan USING (scan_id) ORDER BY 1, 2, 3",
-        ),
-        "features": rows(
-            database,
-            "SELECT name, instance_no, embedding::text, frame_nos, boxes FROM node_feature"
-            " JOIN scan USING (scan_id) ORDER BY 1, 2",
-        ),
-        "ledger": rows(
-            database,
-            "SELECT name, step, variant, chunk, counts FROM ledger"
-            " JOIN scan USING (scan_id) ORDER BY 1, 2, 3, 4",
-        ),
-    }
 
 
 def test_ingest_writes_what_the_files_hold(database: Database, root: Path) -> None:
@@ -229,25 +157,6 @@ def test_one_bad_scan_does_not_stop_the_others(database: Database, database_url:
     assert rows(database, "SELECT name FROM scan ORDER BY 1") == [("a",), ("c",)]
 
 
-def expected_visible(number: int, frame: int) -> tuple[int, set[tuple[int, int]]]:
-    """Visible points of an instance and their pixels (row, column), point by point in plain Python."""
-    depth, _ = mini.cast(frame, mini.DEPTH_SIZE, mini.DEPTH_FOCAL)
-    depth = np.rint(depth * 1000) / 1000
-    xyz, numbers, _ = mini.points()
-    T_camera_world = np.linalg.inv(mini.pose(frame))
-    count, pixels = 0, set()
-    for point in xyz[numbers == number]:
-        x, y, z = T_camera_world[:3, :3] @ point + T_camera_world[:3, 3]
-        column = round(x / z * mini.DEPTH_FOCAL + (mini.DEPTH_SIZE[0] - 1) / 2)
-        row = round(y / z * mini.DEPTH_FOCAL + (mini.DEPTH_SIZE[1] - 1) / 2)
-        if 0 <= column < mini.DEPTH_SIZE[0] and 0 <= row < mini.DEPTH_SIZE[1]:
-            measured = depth[row, column]
-            if measured > 0 and abs(measured - z) <= 0.2 * measured:
-                count += 1
-                pixels.add((row, column))
-    return count, pixels
-
-
 def test_observations_equal_a_point_by_point_look(database: Database, root: Path) -> None:
     ingest(root)(database, mini.NAME)
     summary = observe()(database, KEY)
@@ -276,24 +185,6 @@ def test_observations_equal_a_point_by_point_look(database: Database, root: Path
         assert box == [min(xs), min(ys), max(xs), max(ys)]
 
 
-def test_observe_resumes_replaces_and_forgets_features(
-    database: Database, root: Path, encoders: None
-) -> None:
-    ingest(root)(database, mini.NAME)
-    observe()(database, KEY)
-    dump = DumpNodes(FeatureOptions("toy"))
-    assert dump(database, KEY).counts["nodes"] == 4
-    assert observe()(database, KEY).skipped
-    assert len(content(database)["features"]) == 4
-    assert not observe(every=2, replace=True)(database, KEY).skipped
-    after = content(database)
-    assert {row[2] for row in after["observations"]} == {0, 2}
-    assert after["features"] == []
-    assert [row[1] for row in after["ledger"]] == ["annotate", "ingest", "observe"]
-    assert not dump(database, KEY).skipped
-    assert not observe(every=2, force=True)(database, KEY).skipped
-
-
 def test_frames_without_usable_depth_are_counted(database: Database, root: Path) -> None:
     ingest(root)(database, mini.NAME)
     sequence = root / mini.NAME / "sequence"
@@ -312,130 +203,6 @@ def test_frames_without_usable_depth_are_counted(database: Database, root: Path)
         in summary.problems[1].detail
     )
     assert {row[2] for row in content(database)["observations"]} == {0}
-
-
-def colour_seen(number: int, frames: list[int]) -> np.ndarray[Any, Any]:
-    """The toy embedding of an instance: the mean over frames of the mean colour of its box."""
-    total = np.zeros(4)
-    palette = np.array([*(thing.rgb for thing in mini.ROOM), (0, 0, 0)], float)
-    for frame in frames:
-        _, pixels = expected_visible(number, frame)
-        ys, xs = zip(*pixels, strict=True)
-        _, things = mini.cast(frame, mini.IMAGE_SIZE, mini.IMAGE_FOCAL)
-        # The photo has twice the pixels: depth pixel x covers photo columns 2 x and 2 x + 1.
-        crop = palette[things[2 * min(ys) : 2 * max(ys) + 2, 2 * min(xs) : 2 * max(xs) + 2]]
-        total += toy_encoder.embed_colours(crop.reshape(-1, 3).mean(axis=0)[None] / 255)[0]
-    return total / np.linalg.norm(total)
-
-
-def test_embeddings_equal_the_mean_over_the_best_frames(
-    database: Database, root: Path, encoders: None
-) -> None:
-    ingest(root)(database, mini.NAME)
-    observe()(database, KEY)
-    summary = DumpNodes(FeatureOptions("toy", top_k_frames=2, scales=1))(database, KEY)
-    assert summary.counts == {"nodes": 4, "views": 8, "instances_unseen": 0}
-    for number, embedding, frames, boxes, weights in rows(
-        database, "SELECT instance_no, embedding, frame_nos, boxes, weights FROM node_feature"
-    ):
-        best = sorted(range(4), key=lambda frame: (-expected_visible(number, frame)[0], frame))[:2]
-        assert sorted(frames) == sorted(best)
-        assert (len(boxes), weights) == (8, [0.5, 0.5])
-        np.testing.assert_allclose(embedding.to_numpy(), colour_seen(number, best), atol=0.02)
-    evidence = rows(database, "SELECT instance, frame, box, image_uri FROM v_evidence WHERE instance = 4")
-    assert len(evidence) == 2
-    assert all(uri.endswith(f"frame-{frame:06d}.color.jpg") for _, frame, _, uri in evidence)
-
-
-def test_pixel_encoders_see_the_pixels_themselves(database: Database, root: Path, encoders: None) -> None:
-    ingest(root)(database, mini.NAME)
-    observe()(database, KEY)
-    DumpNodes(FeatureOptions("toypixels"))(database, KEY)
-    for number, embedding in rows(database, "SELECT instance_no, embedding FROM node_feature"):
-        (rgb,) = [thing.rgb for thing in mini.ROOM if thing.number == number]
-        own = toy_encoder.embed_colours(np.array([rgb]) / 255)[0]
-        # Pixels at the rim may show what is beside the instance.
-        assert embedding.to_numpy() @ own > 0.99
-
-
-def test_features_resume_at_the_chunk_and_follow_their_options(
-    database: Database, root: Path, encoders: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("open3dsg.steps.features.CHUNK", 1)
-    ingest(root)(database, mini.NAME)
-    observe()(database, KEY)
-    dump = DumpNodes(FeatureOptions("toy"))
-    assert dump(database, KEY).counts["nodes"] == 4
-    whole = content(database)
-    database.execute("DELETE FROM ledger WHERE chunk IN (1, 3)")
-    database.execute("DELETE FROM node_feature WHERE instance_no IN (2, 7)")
-    (status,) = scan_statuses(database)
-    assert status.missing == ("2 of 4 chunks of features: open3dsg features dump --nodes --encoder toy")
-    assert dump(database, KEY).counts["nodes"] == 2
-    assert content(database) == whole
-    assert dump(database, KEY).skipped
-    other = FeatureOptions("toy", scales=1)
-    with pytest.raises(
-        UserError, match=r"features.nodes was done with other options \(scales 3, now 1\).*--replace"
-    ):
-        DumpNodes(other)(database, KEY)
-    assert content(database) == whole
-    assert DumpNodes(other, replace=True)(database, KEY).counts == {
-        "nodes": 4,
-        "views": 16,
-        "instances_unseen": 0,
-    }
-    after = content(database)
-    assert [row[3] for row in after["ledger"] if row[1] == "features.nodes"] == [0, 1, 2, 3]
-    assert DumpNodes(other, force=True)(database, KEY).counts["nodes"] == 4
-    assert content(database) == after
-
-
-def test_a_later_revision_takes_the_name_once_it_has_as_many_nodes(
-    database: Database, root: Path, encoders: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mini.write_scan(root, "second")
-    for name in (mini.NAME, "second"):
-        ingest(root)(database, name)
-        observe()(database, f"3rscan/{name}")
-        DumpNodes(FeatureOptions("toy"))(database, f"3rscan/{name}")
-    monkeypatch.setattr(toy_encoder.Toy, "revision", "a later one")
-    monkeypatch.setattr("open3dsg.steps.features._encoder", load_encoder)
-    for name, takes_over in ((mini.NAME, False), ("second", True)):
-        DumpNodes(FeatureOptions("toy"))(database, f"3rscan/{name}")
-        assert activate_encoder(database, find_encoder(database, "toy@a later one")) is takes_over
-        assert (find_encoder(database, "toy").revision == "a later one") is takes_over
-
-
-def test_words_are_answered_for_those_who_may_only_read(
-    database: Database, root: Path, encoders: None
-) -> None:
-    ingest(root)(database, mini.NAME)
-    observe()(database, KEY)
-    DumpNodes(FeatureOptions("toy"))(database, KEY)
-    database.execute("SET default_transaction_read_only = on")
-    for _ in range(2):
-        [[hit]] = search_nodes(database, ["red"], k=1)
-        assert hit.label == "picture"
-    database.execute("SET default_transaction_read_only = off")
-    assert rows(database, "SELECT count(*) FROM term WHERE text = 'red'") == [(0,)]
-
-
-def test_a_scan_of_which_nothing_can_be_read_is_not_done(
-    database: Database, root: Path, encoders: None
-) -> None:
-    ingest(root)(database, mini.NAME)
-    sequence = root / mini.NAME / "sequence"
-    sequence.rename(root / "away")
-    with pytest.raises(UserError, match=r"none of 4 depth pictures can be read: .*frame-000000\.depth\.pgm"):
-        observe()(database, KEY)
-    (root / "away").rename(sequence)
-    assert observe()(database, KEY).counts["frames"] == 4
-    for photo in sequence.glob("*.jpg"):
-        photo.rename(photo.with_suffix(".away"))
-    with pytest.raises(UserError, match=r"none of the photographs .* can be used: .*frame-00000"):
-        DumpNodes(FeatureOptions("toy"))(database, KEY)
-    assert scan_statuses(database)[0].missing == "features: open3dsg features dump --nodes"
 
 
 def test_observing_with_other_options_needs_a_word(database: Database, root: Path, encoders: None) -> None:
@@ -461,28 +228,6 @@ def test_fuller_annotations_replace_earlier_ones(database: Database, root: Path)
     assert ingest(root)(database, mini.NAME).counts == {"subgraphs": 1, "objects": 2, "triples": 1}
     assert ingest(root)(database, mini.NAME).skipped
     assert {row[2] for row in content(database)["nodes"]} == set(mini.LABELS)
-
-
-def test_features_need_observations(database: Database, root: Path, encoders: None) -> None:
-    ingest(root)(database, mini.NAME)
-    with pytest.raises(
-        UserError, match=f"scan {KEY} has no observations: run `open3dsg observe --scan {KEY}`"
-    ):
-        DumpNodes(FeatureOptions("toy"))(database, KEY)
-
-
-def test_a_broken_photo_is_counted_and_the_others_are_used(
-    database: Database, root: Path, encoders: None
-) -> None:
-    ingest(root)(database, mini.NAME)
-    observe()(database, KEY)
-    (root / mini.NAME / "sequence" / "frame-000001.color.jpg").write_bytes(b"no picture")
-    summary = DumpNodes(FeatureOptions("toy", scales=1))(database, KEY)
-    assert [problem.kind for problem in summary.problems] == ["image_unreadable"]
-    assert "frame-000001.color.jpg" in summary.problems[0].detail
-    assert {
-        frame for (frames,) in rows(database, "SELECT frame_nos FROM node_feature") for frame in frames
-    } == {0, 2, 3}
 
 
 def test_two_processes_write_what_one_does(database: Database, database_url: str, root: Path) -> None:
