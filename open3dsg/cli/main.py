@@ -98,8 +98,11 @@ def main() -> NoReturn:
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         code = 2
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        click.echo(f"error: {_in_one_line(error)}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = _tell_interrupted()
@@ -142,6 +145,13 @@ def _give_again(unraisable: UnraisableHookArgs) -> None:
 def _tell_interrupted() -> int:
     click.echo("interrupted; run the same command again to continue", err=True)
     return 130
+
+
+def _in_one_line(error: click.ClickException) -> str:
+    """Say what is wrong with the words of a command, and where its help is."""
+    told = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return told if context is None else f"{told} (see `{context.command_path} --help`)"
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

@@ -134,4 +134,6 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 def test_usage_errors_exit_with_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = _run(tmp_path, *arguments)
     assert done.returncode == 2
-    assert "Usage: open3dsg" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert f"`open3dsg {' '.join(arguments[:-1])} --help`" in line
