@@ -105,22 +105,10 @@ class ImageReader:
         return self._zip
 
 
-def read_bytes(root: Path, uri: str) -> bytes:
-    """Return the bytes of `uri` under `root`; see `ImageReader.read_bytes`."""
-    with ImageReader(root) as reader:
-        return reader.read_bytes(uri)
-
-
 def read_image(root: Path, uri: str) -> NDArray[np.uint8]:
     """Return the photograph `uri` as (height, width, 3) uint8 RGB; see `ImageReader.read_image`."""
     with ImageReader(root) as reader:
         return reader.read_image(uri)
-
-
-def read_depth_m(root: Path, uri: str, unit_m: float) -> NDArray[np.float32]:
-    """Return the depth picture `uri` as (height, width) float32 metres; see `ImageReader.read_depth_m`."""
-    with ImageReader(root) as reader:
-        return reader.read_depth_m(uri, unit_m)
 
 
 def _decoded(data: bytes, uri: str) -> Image.Image:

@@ -51,11 +51,6 @@ class PixelGrid:
             raise UserError(f"{self}: a picture may have at most {_MAX_ID} pixels")
 
 
-def pack_pixels(pixel_ids: NDArray[np.int32]) -> bytes:
-    """Pack one set of pixels: (P,) int32, ascending, each once. Raises ValueError if it is not so."""
-    return pack_pixel_sets(pixel_ids, np.array([0, len(pixel_ids)], np.int64))[0]
-
-
 def pack_pixel_sets(pixel_ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> list[bytes]:
     """Pack M sets of pixels at once; set i is ``pixel_ids[offsets[i]:offsets[i + 1]]``.
 

@@ -11,7 +11,7 @@ ON CONFLICT (name) DO NOTHING
 UPDATE dataset SET root = %(root)s WHERE dataset_id = %(dataset_id)s AND root IS NULL
 
 -- name: scan_find
-SELECT s.scan_id, s.point_count IS NOT NULL
+SELECT s.scan_id
 FROM scan s
 JOIN dataset d USING (dataset_id)
 WHERE d.name = %(dataset)s AND s.name = %(name)s

@@ -8,12 +8,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
-from open3dsg.datasets.images import ImageReader, read_bytes, read_depth_m, read_image
+from open3dsg.datasets.images import ImageReader, read_image
 from open3dsg.errors import BadFileError, UserError
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+def read_bytes(root: Path, uri: str) -> bytes:
+    with ImageReader(root) as reader:
+        return reader.read_bytes(uri)
+
+
+def read_depth_m(root: Path, uri: str, unit_m: float) -> NDArray[np.float32]:
+    with ImageReader(root) as reader:
+        return reader.read_depth_m(uri, unit_m)
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from open3dsg.errors import UserError
-from open3dsg.geometry.pixels import PixelGrid, pack_pixel_sets, pack_pixels, unpack_pixel_sets, unpack_pixels
+from open3dsg.geometry.pixels import PixelGrid, pack_pixel_sets, unpack_pixel_sets, unpack_pixels
 
 LAST = 2**31 - 1
 pixel_sets = st.one_of(st.sets(st.integers(0, LAST), max_size=30), st.sets(st.integers(0, 400), max_size=60))
+
+
+def pack_pixels(pixel_ids: NDArray[np.int32]) -> bytes:
+    return pack_pixel_sets(pixel_ids, np.array([0, len(pixel_ids)], np.int64))[0]
 
 
 def ids_of(pixels: set[int]) -> NDArray[np.int32]:
