@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,11 +20,9 @@ from open3dsg.cli.session import (
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from open3dsg.cli.session import Store
-    from open3dsg.datasets.annotations import Annotations
-    from open3dsg.datasets.threerscan import ThreeRScan
+    from open3dsg.datasets.layouts import Reader
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -65,24 +64,12 @@ def ingest_3rscan(
     as_json: bool,
 ) -> None:
     """Read 3RScan scans, and their 3DSSG annotations where there are any."""
-    from open3dsg.datasets.threerscan import ThreeRScan
-    from open3dsg.steps.ingest import Ingest
-
-    check_force(force, scans)
-    reader = ThreeRScan(root, annotations, "y-up" if camera_axes == "y-up" else "y-down")
-    names = _scan_names(reader, root, split, scans)
-    absent = [] if scans else reader.missing(split)
-    work = Ingest(
-        reader, dataset, "3rscan", str(root.resolve()), {"camera_axes": camera_axes}, force, replace
-    )
-    with open_for_work() as store:
-        work.check_dataset(store.connection)
-        report = run_and_report("ingest", work, names, store=store, jobs=jobs, as_json=as_json)
-        if reader.annotations is not None and report.done + report.skipped:
-            _add_vocabularies(store, dataset, reader.annotations)
-    if absent:
-        message(f"{len(absent)} scans of the metadata have no folder here, such as {absent[0]}")
-    exit_on_failures(report)
+    arguments = {
+        "annotations": None if annotations is None else str(annotations.resolve()),
+        "camera_axes": camera_axes,
+    }
+    chosen = _Chosen(dataset, split, scans, jobs, force, replace)
+    _ingest("3rscan", root, arguments, chosen, as_json=as_json)
 
 
 @ingest.command("3dssg", epilog="Example: open3dsg ingest 3dssg ~/3DSSG_subset")
@@ -93,19 +80,53 @@ def ingest_3dssg(folder: Path, dataset: str, as_json: bool) -> None:
     """Read 3DSSG's annotations of all scans, whether their geometry is at hand or not."""
     from open3dsg.datasets.annotations import AnnotationReader
     from open3dsg.steps.ingest import Ingest
+    from open3dsg.store.vocabularies import add_word_lists
 
     reader = AnnotationReader(folder, dataset)
-    work = Ingest(reader, dataset, "3rscan", None, {})
+    work = Ingest(reader, dataset, "3rscan", None)
     with open_for_work() as store:
         work.check_dataset(store.connection)
         names = list(reader.annotations.scans)
         report = run_and_report("annotate", work, names, store=store, jobs=1, as_json=as_json)
         if report.done + report.skipped:
-            _add_vocabularies(store, dataset, reader.annotations)
+            add_word_lists(store.connection, dataset, reader.word_lists())
     exit_on_failures(report)
 
 
-def _scan_names(reader: ThreeRScan, root: Path, split: str | None, scans: Sequence[str]) -> Sequence[str]:
+@dataclass(frozen=True)
+class _Chosen:
+    """The options that every layout has."""
+
+    dataset: str
+    split: str | None
+    scans: Sequence[str]
+    jobs: int
+    force: bool
+    replace: bool
+
+
+def _ingest(layout: str, root: Path, arguments: Mapping[str, Any], chosen: _Chosen, *, as_json: bool) -> None:
+    """Read the chosen scans of a folder, and keep the lists of words that come with it."""
+    from open3dsg.datasets.layouts import open_reader
+    from open3dsg.steps.ingest import Ingest
+    from open3dsg.store.vocabularies import add_word_lists
+
+    check_force(chosen.force, chosen.scans)
+    reader = open_reader(layout, root, arguments)
+    names = _scan_names(reader, root, chosen.split, chosen.scans)
+    absent = [] if chosen.scans else reader.missing(chosen.split)
+    work = Ingest(reader, chosen.dataset, layout, str(root.resolve()), chosen.force, chosen.replace)
+    with open_for_work() as store:
+        work.check_dataset(store.connection)
+        report = run_and_report("ingest", work, names, store=store, jobs=chosen.jobs, as_json=as_json)
+        if report.done + report.skipped:
+            add_word_lists(store.connection, chosen.dataset, reader.word_lists())
+    if absent:
+        message(f"{len(absent)} scans of the metadata have no folder here, such as {absent[0]}")
+    exit_on_failures(report)
+
+
+def _scan_names(reader: Reader, root: Path, split: str | None, scans: Sequence[str]) -> Sequence[str]:
     """Return the scans to read: those named, else those of the split with a folder; there must be one."""
     if scans and split is not None:
         raise UserError("--split chooses scans, --scan names them: give one of the two")
@@ -114,14 +135,3 @@ def _scan_names(reader: ThreeRScan, root: Path, split: str | None, scans: Sequen
         which = f" of split {split!r}" if split is not None else ""
         raise UserError(f"{root}: no folder of a scan{which} is here: ROOT is the folder that holds them")
     return names
-
-
-def _add_vocabularies(store: Store, dataset: str, annotations: Annotations) -> None:
-    """Keep the dataset's own lists of classes and predicates, in their order."""
-    from open3dsg.db.terms import add_vocabulary
-
-    with store.connection.transaction():
-        if annotations.classes:
-            add_vocabulary(store.connection, f"{dataset}-classes", "class", annotations.classes)
-        if annotations.predicates:
-            add_vocabulary(store.connection, f"{dataset}-predicates", "predicate", annotations.predicates)

@@ -27,12 +27,13 @@ not checked. The published files have flaws. Each is reported as a Problem of it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from open3dsg.datasets.jsonfile import member, read_json, typed
+from open3dsg.datasets.layouts import WordList
 from open3dsg.datasets.paths import check_scan_name
 from open3dsg.datasets.scan import Problem, Scan, Subgraph
 from open3dsg.errors import BadFileError, UserError
@@ -78,6 +79,14 @@ class Annotations:
         ]
         return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
+    def word_lists(self) -> list[WordList]:
+        """Return the lists that are there, as a dataset's reader gives them."""
+        lists = (
+            WordList("classes", "class", self.classes),
+            WordList("predicates", "predicate", self.predicates),
+        )
+        return [words for words in lists if words.words]
+
 
 def has_annotations(folder: Path) -> bool:
     """Tell whether `folder` holds any of the relationship files."""
@@ -111,9 +120,18 @@ class AnnotationReader:
         self.annotations = read_annotations(folder)
         self._dataset = dataset
 
+    @property
+    def ledger_options(self) -> Mapping[str, Any]:
+        """Return nothing: no argument changes what is read of a scan."""
+        return {}
+
     def annotation_hash(self, name: str) -> str | None:
         """Return the hash of the scan's subgraphs, or None where the annotations lack it."""
         return self.annotations.hash_of(name)
+
+    def word_lists(self) -> Sequence[WordList]:
+        """Return the classes and predicates."""
+        return self.annotations.word_lists()
 
     def read(self, name: str) -> Scan:
         """Return the scan with `cloud` None, no frames, and its labels from the subgraphs."""

@@ -30,13 +30,15 @@ subgraph names it, `label_missing` where points do), or else is 'unknown'. An in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from open3dsg.datasets.annotations import Annotations, ScanAnnotation, has_annotations, read_annotations
+from open3dsg.datasets.layouts import WordList, open_reader
 from open3dsg.datasets.paths import check_scan_name
 from open3dsg.datasets.rescans import Visit, read_visits
 from open3dsg.datasets.scan import BACKGROUND, Cloud, Problem, Scan
@@ -61,22 +63,33 @@ class ThreeRScan:
     """A 3RScan root. What belongs to all scans is read when first needed and kept; pickling drops it."""
 
     def __init__(
-        self, root: Path, annotations: Path | None = None, camera_axes: CameraAxes = "y-down"
+        self, root: Path, annotations: Path | str | None = None, camera_axes: CameraAxes = "y-down"
     ) -> None:
         """Open `root`; `annotations` is the folder of the 3DSSG files where it is not found by itself.
 
         Raises UserError where one of the folders does not exist.
         """
-        for folder in (root, annotations):
+        self._root = root
+        self._given_annotations = None if annotations is None else Path(annotations)
+        for folder in (root, self._given_annotations):
             if folder is not None and not folder.is_dir():
                 raise UserError(f"{folder}: no such folder")
-        self._root = root
-        self._given_annotations = annotations
         self._camera_axes = camera_axes
 
-    def __reduce__(self) -> tuple[type[ThreeRScan], tuple[Path, Path | None, CameraAxes]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the arguments alone: workers read for themselves what they need."""
-        return type(self), (self._root, self._given_annotations, self._camera_axes)
+        return open_reader, (DATASET, self._root, self.arguments)
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """Return what `open_reader` needs beside the root."""
+        given = self._given_annotations
+        return {"annotations": None if given is None else str(given), "camera_axes": self._camera_axes}
+
+    @property
+    def ledger_options(self) -> Mapping[str, Any]:
+        """Return the arguments that change what is read of a scan; annotations have a hash of their own."""
+        return {"camera_axes": self._camera_axes}
 
     @cached_property
     def annotations(self) -> Annotations | None:
@@ -112,6 +125,10 @@ class ThreeRScan:
     def annotation_hash(self, name: str) -> str | None:
         """Return the hash of the scan's subgraphs, or None where the annotations lack it."""
         return self.annotations.hash_of(name) if self.annotations else None
+
+    def word_lists(self) -> Sequence[WordList]:
+        """Return the classes and predicates of the annotations."""
+        return self.annotations.word_lists() if self.annotations else ()
 
     def read(self, name: str) -> Scan:
         """Read the scan `name`.

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
     from open3dsg.datasets.scan import Cloud, Frame, Problem, Scan
 
-    class Reader(Protocol):
-        """A dataset reader: one scan at a time, by name."""
+    class Source(Protocol):
+        """What the step needs of a reader, of whole scans or of annotations alone."""
+
+        @property
+        def ledger_options(self) -> Mapping[str, Any]:
+            """The arguments of the reader that change what is read of a scan."""
 
         def read(self, name: str) -> Scan:
             """Read one scan."""
@@ -49,11 +53,10 @@ _LARGEST_NUMBER = 2**31 - 1
 class Ingest:
     """The step bound to its reader and options; call it with a connection and a scan's name."""
 
-    reader: Reader
+    reader: Source
     dataset: str
     layout: str
     root: str | None  # None: annotations only
-    options: Mapping[str, Any]
     force: bool = False
     replace: bool = False
 
@@ -104,7 +107,7 @@ class Ingest:
 
     def entries(self, scan: str) -> Sequence[ledger.Entry]:
         """Return what the ledger must hold when the scan is done."""
-        geometry = [] if self.root is None else [ledger.Entry("ingest", VERSION, self.options)]
+        geometry = [] if self.root is None else [ledger.Entry("ingest", VERSION, self.reader.ledger_options)]
         content = self.reader.annotation_hash(scan)
         return geometry + (
             [] if content is None else [ledger.Entry("annotate", VERSION, {"content": content})]

@@ -20,7 +20,7 @@ KEY = f"3rscan/{mini.NAME}"
 
 
 def ingest(root: Path, *, force: bool = False) -> Ingest:
-    return Ingest(ThreeRScan(root), "3rscan", "3rscan", str(root), {"camera_axes": "y-down"}, force)
+    return Ingest(ThreeRScan(root), "3rscan", "3rscan", str(root), force)
 
 
 def observe(*, force: bool = False, every: int = 1, replace: bool = False) -> Observe:

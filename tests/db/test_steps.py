@@ -93,7 +93,7 @@ def test_ingest_again_does_nothing_and_force_does_it_over(database: Database, ro
 
 def test_annotations_and_geometry_come_in_any_order(database: Database, root: Path) -> None:
     reader = AnnotationReader(root, "3rscan")
-    only = Ingest(reader, "3rscan", "3rscan", None, {})
+    only = Ingest(reader, "3rscan", "3rscan", None)
     assert only(database, mini.NAME).counts == {"subgraphs": 1, "objects": 4, "triples": 4}
     assert [row[4:] for row in content(database)["nodes"]] == [(None, 0)] * 4
     assert only(database, mini.NAME).skipped
@@ -272,7 +272,7 @@ def test_the_real_scan(database: Database, real_data: Path) -> None:
     """Counts of the scan in the data README; see docs/real-data.md for all figures."""
     name = "7272e16c-a01b-20f6-8961-a0927b4a7629"
     reader = ThreeRScan(real_data / "3RScan")
-    step = Ingest(reader, "3rscan", "3rscan", str(real_data / "3RScan"), {"camera_axes": "y-down"})
+    step = Ingest(reader, "3rscan", "3rscan", str(real_data / "3RScan"))
     assert step(database, name).counts.items() >= {"points": 18_496, "frames": 117, "instances": 20}.items()
     assert Observe(ObserveOptions())(database, f"3rscan/{name}").counts == {"frames": 12, "observations": 44}
 
@@ -284,11 +284,11 @@ def test_problems_of_geometry_and_annotations_stay_together(database: Database, 
     step = ingest(root)
     step(database, mini.NAME)
     reader = AnnotationReader(root, "3rscan")
-    Ingest(reader, "3rscan", "3rscan", None, {}, force=False)(database, mini.NAME)
+    Ingest(reader, "3rscan", "3rscan", None, force=False)(database, mini.NAME)
     (status,) = scan_statuses(database)
     told = sorted(problem["kind"] for problem in status.row["problems"])
     assert told == ["pose_not_finite", "relationship_self"]
     database.execute("DELETE FROM ledger WHERE step = 'annotate'")
-    Ingest(reader, "3rscan", "3rscan", None, {})(database, mini.NAME)
+    Ingest(reader, "3rscan", "3rscan", None)(database, mini.NAME)
     (status,) = scan_statuses(database)
     assert sorted(problem["kind"] for problem in status.row["problems"]) == told
