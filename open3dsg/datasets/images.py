@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,10 @@ _PGM_HEADER = re.compile(
     rb"P5" + _COMMENT_OR_SPACE + rb"(\d+)" + _COMMENT_OR_SPACE + rb"(\d+)" + _COMMENT_OR_SPACE + rb"(\d+)\s"
 )
 _DAMAGED_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+# A broken directory of a zip file sends the reader to places before its beginning: OSError, ValueError.
+_DAMAGED_ZIP = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError,
+)  # fmt: skip
 
 
 class ImageReader:
@@ -57,6 +60,11 @@ class ImageReader:
     def zip_members(self, uri: str) -> list[str]:
         """Return the names of all members of the zip file `uri`."""
         return self._open_zip(split_uri(self._root, uri)[0]).namelist()
+
+    def zip_member_sizes(self, uri: str) -> dict[str, int]:
+        """Return member name -> its bytes when unpacked, of the zip file `uri`."""
+        infos = self._open_zip(split_uri(self._root, uri)[0]).infolist()
+        return {info.filename: info.file_size for info in infos if not info.is_dir()}
 
     def read_bytes(self, uri: str) -> bytes:
         """Return the bytes of `uri`. Raises BadFileError where it is missing or its zip file is damaged."""
@@ -123,21 +131,39 @@ def _decoded(data: bytes, uri: str) -> Image.Image:
     return picture
 
 
-def _decode_pgm(data: bytes, uri: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+class PgmHeader(NamedTuple):
+    """What the header of a PGM file declares, and where its pixels begin."""
+
+    width: int
+    height: int
+    pixel: np.dtype[Any]
+    start: int
+
+    @property
+    def pixel_bytes(self) -> int:
+        """The bytes of all pixels."""
+        return self.width * self.height * self.pixel.itemsize
+
+
+def read_pgm_header(data: bytes, uri: str) -> PgmHeader:
+    """Read the header at the beginning of a PGM file (P5); raises BadFileError where it is damaged."""
     header = _PGM_HEADER.match(data)
     if header is None:
         raise BadFileError(f"{uri}: the PGM header is damaged")
     width, height, maximum = (int(number) for number in header.groups())
     if not (width and height and 0 < maximum < 65536):
         raise BadFileError(f"{uri}: a PGM of {width} x {height} pixels up to {maximum} cannot be")
-    pixel = np.dtype(">u2" if maximum > 255 else "u1")
-    wanted, found = width * height * pixel.itemsize, len(data) - header.end()
-    if found < wanted:
-        raise BadFileError(f"{uri}: truncated: {wanted} bytes of pixels expected, {found} found")
-    pixels: NDArray[np.uint8] | NDArray[np.uint16] = np.frombuffer(
-        data, pixel, width * height, header.end()
-    ).reshape(height, width)
-    return pixels
+    return PgmHeader(width, height, np.dtype(">u2" if maximum > 255 else "u1"), header.end())
+
+
+def _decode_pgm(data: bytes, uri: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    header = read_pgm_header(data, uri)
+    found = len(data) - header.start
+    if found < header.pixel_bytes:
+        raise BadFileError(f"{uri}: truncated: {header.pixel_bytes} bytes of pixels expected, {found} found")
+    count = header.width * header.height
+    pixels: NDArray[np.uint8] | NDArray[np.uint16] = np.frombuffer(data, header.pixel, count, header.start)
+    return pixels.reshape(header.height, header.width)
 
 
 def _decode_grey(data: bytes, uri: str) -> NDArray[np.uint8] | NDArray[np.uint16]:

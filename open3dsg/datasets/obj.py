@@ -17,6 +17,8 @@ from open3dsg.errors import BadFileError
 
 _MATERIAL_FILE = re.compile(rb"^mtllib[ \t]+(.+?)\s*$", re.MULTILINE)
 _TEXTURE = re.compile(rb"^\s*map_Kd[ \t]+(.+?)\s*$", re.MULTILINE)
+_HEAD_BYTES = 65_536  # materials are named before the vertices
+_LARGEST = 1e30  # a float32 may hold no more: damage, as good as no number
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ def read_obj_vertices(path: Path) -> ObjVertices:
     )
 
 
+def peek_textures(path: Path) -> tuple[Path, ...]:
+    """Return the pictures, present or not, that the materials named at the beginning of an OBJ file name."""
+    with path.open("rb") as file:
+        return _textures(file.read(_HEAD_BYTES), path)
+
+
 def sample_texture(picture: NDArray[np.uint8], uv: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return the (N, 3) uint8 colours of `picture` (height, width, 3) at `uv` (N, 2) finite, nearest pixel.
 
@@ -87,6 +95,7 @@ def _table(data: bytes, keyword: bytes, widths: tuple[int, ...], path: Path) -> 
         raise BadFileError(
             f"{path}: a line of kind {keyword.decode()!r} has {table.shape[1]} numbers, not {allowed}"
         )
+    table[np.abs(table) > _LARGEST] = np.nan
     return table
 
 
@@ -105,7 +114,7 @@ def _corners(data: bytes, path: Path) -> NDArray[np.int64]:
         raise BadFileError(f"{path}: its faces mix the forms a, a/b, a//c and a/b/c, which is not read")
     try:
         numbers = np.array(text.replace(b"/", b" ").split(), np.int64).reshape(len(words), len(form))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise BadFileError(f"{path}: a face holds something that is no whole number") from error
     if numbers.size and numbers.min() < 1:
         raise BadFileError(f"{path}: its faces count vertices backwards (numbers below 1), which is not read")

@@ -12,6 +12,7 @@ dataset's FAQ says millimetres. The rescans of the hidden test split have none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def _transform(
     if not is_rigid(T_reference_scan):
         detail = f"{name}: its transform to the reference scan is no rotation and translation, left out"
         return None, (Problem("transform_not_rigid", detail),)
-    distance_m = float(np.linalg.norm(T_reference_scan[:3, 3]))
+    distance_m = math.hypot(*T_reference_scan[:3, 3])
     if distance_m > _FARTHEST_M:
         detail = f"{name}: its transform moves it by {distance_m:.0f} m, left out; is it in millimetres?"
         return None, (Problem("transform_too_far", detail),)

@@ -11,7 +11,8 @@ the centre of pixel 0, 0 at 0.0, 0.0; the published numbers show it, those of th
 of the photograph times (width - 1) / (width - 1).
 
 Left out and reported: `frame_without_image`, `frame_without_pose`, `pose_unreadable` (not 16 numbers),
-`pose_not_finite` (NaN and -inf do occur: tracking was lost), `pose_not_rigid`. Kept and reported:
+`pose_not_finite` (NaN and -inf do occur: tracking was lost), `pose_not_rigid`, `pose_too_far` (over 100 km).
+Kept and reported:
 `frame_without_depth`. Reported of the sequence: `sequence_missing`, `frame_count_differs` (m_frames.size
 against the photographs), `extrinsic_not_identity` (a camera that is not where the pose says).
 """
@@ -19,7 +20,9 @@ against the photographs), `extrinsic_not_identity` (a camera that is not where t
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,18 +33,21 @@ from numpy.typing import NDArray
 from open3dsg.datasets.images import ImageReader
 from open3dsg.datasets.scan import Frame, Problem
 from open3dsg.errors import BadFileError
+from open3dsg.geometry.checks import FURTHEST_M
 from open3dsg.geometry.pixels import PixelGrid
 from open3dsg.geometry.rigid import is_rigid
 
 CameraAxes = Literal["y-down", "y-up"]
 
-_INFO = "_info.txt"
-_FRAME_FILE = re.compile(r"frame-(\d+)\.(color(?=\.jpg|\.png)|depth(?=\.pgm|\.png)|pose(?=\.txt))\.\w+")
+INFO = "_info.txt"
+FRAME_FILE = re.compile(r"frame-(\d+)\.(color(?=\.jpg|\.png)|depth(?=\.pgm|\.png)|pose(?=\.txt))\.\w+")
 _FLIP_Y_AND_Z = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class _Info:
+class SequenceInfo:
+    """What `_info.txt` says: the cameras, the unit of depth, and how many frames there should be."""
+
     image: PixelGrid
     depth: PixelGrid
     depth_unit_m: float
@@ -56,27 +62,34 @@ def read_sequence(
     Raises BadFileError for a damaged zip file, and for an `_info.txt` that is missing or lacks a key.
     """
     with ImageReader(root) as reader:
-        files = _list_files(reader, root, name)
+        files = list_files(reader, root, name)
         if not files:
             detail = f"{name}: neither sequence/ nor sequence.zip holds a file"
             return (), (Problem("sequence_missing", detail),)
-        return _FrameReader(reader, name, files, camera_axes).read()
+        return read_frames(reader, name, files, camera_axes)
 
 
-def _list_files(reader: ImageReader, root: Path, name: str) -> dict[str, str]:
+def read_frames(
+    reader: ImageReader, name: str, files: Mapping[str, str], camera_axes: CameraAxes
+) -> tuple[tuple[Frame, ...], tuple[Problem, ...]]:
+    """Return the frames that `files` (file name -> URI) of scan `name` make up; see `read_sequence`."""
+    return _FrameReader(reader, name, files, camera_axes).read()
+
+
+def list_files(reader: ImageReader, root: Path, name: str) -> dict[str, str]:
     """Return file name -> URI, of the unpacked sequence where it has frames, else of the zip file."""
     folder = root / name / "sequence"
     unpacked: dict[str, str] = {}
     if folder.is_dir():
         unpacked = {path.name: f"{name}/sequence/{path.name}" for path in folder.iterdir()}
-    if any(_FRAME_FILE.fullmatch(file) for file in unpacked) or not folder.with_suffix(".zip").is_file():
+    if any(FRAME_FILE.fullmatch(file) for file in unpacked) or not folder.with_suffix(".zip").is_file():
         return unpacked
     uri = f"{name}/sequence.zip"
     return {path.rpartition("/")[2]: f"{uri}!{path}" for path in reader.zip_members(uri)}
 
 
 class _FrameReader:
-    def __init__(self, reader: ImageReader, name: str, files: dict[str, str], axes: CameraAxes) -> None:
+    def __init__(self, reader: ImageReader, name: str, files: Mapping[str, str], axes: CameraAxes) -> None:
         self._reader = reader
         self._name = name
         self._files = files
@@ -84,10 +97,11 @@ class _FrameReader:
         self._problems: list[Problem] = []
 
     def read(self) -> tuple[tuple[Frame, ...], tuple[Problem, ...]]:
-        info = self._read_info()
+        info, problems = read_info(self._reader, self._name, self._files)
+        self._problems.extend(problems)
         by_number: dict[int, dict[str, str]] = defaultdict(dict)
         for file, uri in self._files.items():
-            if matched := _FRAME_FILE.fullmatch(file):
+            if matched := FRAME_FILE.fullmatch(file):
                 by_number[int(matched[1])][matched[2]] = uri
         images = sum("color" in uris for uris in by_number.values())
         if info.frames is not None and info.frames != images:
@@ -99,7 +113,7 @@ class _FrameReader:
     def _report(self, kind: str, number: int, detail: str) -> None:
         self._problems.append(Problem(kind, f"{self._name}, frame {number:06d}: {detail}"))
 
-    def _frame(self, number: int, uris: dict[str, str], info: _Info) -> Frame | None:
+    def _frame(self, number: int, uris: dict[str, str], info: SequenceInfo) -> Frame | None:
         if "color" not in uris:
             self._report("frame_without_image", number, "no photograph, left out")
             return None
@@ -134,32 +148,42 @@ class _FrameReader:
         if not is_rigid(T_world_camera):
             self._report("pose_not_rigid", number, "the pose is no rotation and translation, left out")
             return None
+        if np.abs(T_world_camera[:3, 3]).max() > FURTHEST_M:
+            self._report(
+                "pose_too_far", number, f"the camera is further than {FURTHEST_M:g} m away, left out"
+            )
+            return None
         return T_world_camera @ _FLIP_Y_AND_Z if self._flip else T_world_camera
 
-    def _read_info(self) -> _Info:
-        if _INFO not in self._files:
-            raise BadFileError(f"{self._name}: the sequence holds no {_INFO}: fetch it again")
-        uri = self._files[_INFO]
-        text = self._reader.read_bytes(uri).decode("utf-8", "replace")
-        entries = {
-            key.strip(): value.split()
-            for key, mark, value in (line.partition("=") for line in text.splitlines())
-            if mark
-        }
-        for picture in ("Color", "Depth"):
-            key = f"m_calibration{picture}Extrinsic"
-            if key in entries and not np.allclose(
-                _numbers(entries, key, 16, uri), np.eye(4).ravel(), atol=1e-6
-            ):
-                detail = f"{self._name}: {key} is not the identity, and is not applied"
-                self._problems.append(Problem("extrinsic_not_identity", detail))
-        shift = _numbers(entries, "m_depthShift", 1, uri)[0]
-        if shift <= 0:
-            raise BadFileError(f"{uri}: 'm_depthShift' is {shift:g}, it must be above 0")
-        frames = int(_numbers(entries, "m_frames.size", 1, uri)[0]) if "m_frames.size" in entries else None
-        return _Info(
-            _intrinsics(entries, "Color", uri), _intrinsics(entries, "Depth", uri), 1 / shift, frames
-        )
+
+def read_info(
+    reader: ImageReader, name: str, files: Mapping[str, str]
+) -> tuple[SequenceInfo, tuple[Problem, ...]]:
+    """Return what the `_info.txt` among `files` (file name -> URI) says, and what is odd about it.
+
+    Raises BadFileError where it is missing, lacks a key or says what cannot be.
+    """
+    if INFO not in files:
+        raise BadFileError(f"{name}: the sequence holds no {INFO}: fetch it again")
+    uri = files[INFO]
+    text = reader.read_bytes(uri).decode("utf-8", "replace")
+    entries = {
+        key.strip(): value.split()
+        for key, mark, value in (line.partition("=") for line in text.splitlines())
+        if mark
+    }
+    problems: list[Problem] = []
+    for picture in ("Color", "Depth"):
+        key = f"m_calibration{picture}Extrinsic"
+        if key in entries and not np.allclose(_numbers(entries, key, 16, uri), np.eye(4).ravel(), atol=1e-6):
+            detail = f"{name}: {key} is not the identity, and is not applied"
+            problems.append(Problem("extrinsic_not_identity", detail))
+    shift = _numbers(entries, "m_depthShift", 1, uri)[0]
+    if shift <= 0:
+        raise BadFileError(f"{uri}: 'm_depthShift' is {shift:g}, it must be above 0")
+    frames = int(_numbers(entries, "m_frames.size", 1, uri)[0]) if "m_frames.size" in entries else None
+    cameras = _intrinsics(entries, "Color", uri), _intrinsics(entries, "Depth", uri)
+    return SequenceInfo(*cameras, 1 / shift, frames), tuple(problems)
 
 
 def _intrinsics(entries: dict[str, list[str]], picture: str, uri: str) -> PixelGrid:
@@ -180,5 +204,6 @@ def _numbers(entries: dict[str, list[str]], key: str, count: int, uri: str) -> l
     except ValueError:
         values = []
     if len(values) != count or not np.isfinite(values).all():
-        raise BadFileError(f"{uri}: {key!r} must be {count} finite numbers, is {' '.join(entries[key])!r}")
+        found = textwrap.shorten(" ".join(entries[key]), 100, placeholder=" ...")
+        raise BadFileError(f"{uri}: {key!r} must be {count} finite numbers, is {found!r}")
     return values

@@ -15,7 +15,8 @@ the mean over those that see the point by their depth), or none: grey.
 
 Reported: `labels_missing` (the hidden test scans: all points are background), `labels_from_segments` (the
 PLY is absent or carries no `objectId`: instances come from the segments), `segments_differ` (segments
-and PLY contradict each other; the PLY counts), `point_not_finite` (left out), `mesh_missing`,
+and PLY contradict each other; the PLY counts), `point_not_finite` and `point_too_far` (over
+100 km from the origin: damage; left out), `mesh_missing`,
 `texture_missing`, `texture_not_single` (several pictures: not read), `points_without_colour` (grey),
 `picture_unreadable` and `picture_size_differs` (a frame's, not used for colours).
 """
@@ -36,6 +37,7 @@ from open3dsg.datasets.ply import read_ply_vertices
 from open3dsg.datasets.scan import BACKGROUND, Cloud, Frame, Problem
 from open3dsg.datasets.segments import Groups, instances_of_vertices, read_vertex_segments
 from open3dsg.errors import BadFileError
+from open3dsg.geometry.checks import FURTHEST_M
 from open3dsg.geometry.colour import GREY, ColourAverage
 from open3dsg.geometry.pixels import PixelGrid
 
@@ -74,10 +76,13 @@ class SurfaceReader:
         xyz_m = self._points(ply, mesh)
         instance = self._instances(ply, groups, len(xyz_m))
         finite = np.isfinite(xyz_m).all(axis=1)
+        near = np.abs(xyz_m).max(axis=1, initial=0) <= FURTHEST_M
         if not finite.all():
             detail = f"{np.count_nonzero(~finite)} points hold NaN or infinity, left out"
             self._report("point_not_finite", detail)
-            xyz_m, instance = xyz_m[finite], instance[finite]
+        if far := np.count_nonzero(finite & ~near):
+            self._report("point_too_far", f"{far} points lie further than {FURTHEST_M:g} m, left out")
+        xyz_m, instance = xyz_m[finite & near], instance[finite & near]
         vertex = None if mesh is None else match_points(xyz_m, mesh.xyz_m)
         colours, known, source = self._colours(mesh, vertex, xyz_m, frames)
         if source != "none" and not known.all():

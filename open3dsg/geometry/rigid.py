@@ -18,6 +18,8 @@ def is_rigid(transform: NDArray[np.float64], tolerance: float = 1e-3) -> bool:
     if not np.isfinite(transform).all():
         return False
     rotation = transform[:3, :3]
+    if np.abs(rotation).max() > 2:  # the square of a number from a damaged file may overflow
+        return False
     deviation = max(
         np.abs(rotation.T @ rotation - np.eye(3)).max(), np.abs(transform[3] - [0.0, 0.0, 0.0, 1.0]).max()
     )

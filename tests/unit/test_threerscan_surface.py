@@ -123,13 +123,14 @@ def test_segments_that_contradict_the_ply(folder: Path, root: Path) -> None:
     assert "319 entries for 320 points" in ThreeRScan(root).read(NAME).problems[0].detail
 
 
-def test_points_that_are_not_finite(folder: Path, root: Path) -> None:
+@pytest.mark.parametrize(("word", "kind"), [("nan", "point_not_finite"), ("-1e30", "point_too_far")])
+def test_points_that_are_nowhere(folder: Path, root: Path, word: str, kind: str) -> None:
     lines = (folder / PLY).read_text().splitlines()
     first = lines.index("end_header") + 1
-    lines[first] = "nan" + lines[first][lines[first].index(" ") :]
+    lines[first] = word + lines[first][lines[first].index(" ") :]
     (folder / PLY).write_text("\n".join(lines) + "\n")
     scan = ThreeRScan(root).read(NAME)
-    assert kinds(scan) == ["point_not_finite"]
+    assert kinds(scan) == [kind]
     np.testing.assert_array_equal(cloud_of(scan).rgb, mini.points()[2][1:])
 
 
