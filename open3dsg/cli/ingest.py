@@ -11,7 +11,6 @@ import click
 from open3dsg.cli.output import json_option, message
 from open3dsg.cli.session import (
     check_force,
-    exit_on_failures,
     jobs_option,
     open_for_work,
     replace_option,
@@ -72,6 +71,58 @@ def ingest_3rscan(
     _ingest("3rscan", root, arguments, chosen, as_json=as_json)
 
 
+@ingest.command(
+    "scannet", epilog="Example: open3dsg ingest scannet ~/ScanNet --split train --labels nyu40 --jobs 2"
+)
+@click.argument("root", type=FOLDER)
+@click.option(
+    "--metadata", type=FOLDER, help="Folder of the split lists and the label table; else they are in ROOT."
+)
+@click.option(
+    "--frames", type=FOLDER, help="Folder of color/, depth/ and pose/ by scan, under ROOT; else looked for."
+)
+@click.option("--dataset", default="scannet", show_default=True, help="The dataset's name in the store.")
+@click.option("--split", help="Only scans of this split: train, validation or test.")
+@click.option("--scan", "scans", multiple=True, help="Only this scan; repeatable.")
+@click.option(
+    "--labels",
+    type=click.Choice(["raw", "nyu40", "scannet200"]),
+    default="raw",
+    show_default=True,
+    help="Labels of instances: as annotated, or the class they map to.",
+)
+@click.option(
+    "--sens-every", type=int, default=20, show_default=True, help="Of a .sens file, take every n-th frame."
+)
+@jobs_option
+@click.option("--force", is_flag=True, help="Read one --scan again, even if it is there.")
+@replace_option
+@json_option
+def ingest_scannet(
+    root: Path,
+    metadata: Path | None,
+    frames: Path | None,
+    dataset: str,
+    split: str | None,
+    scans: tuple[str, ...],
+    labels: str,
+    sens_every: int,
+    jobs: int,
+    force: bool,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Read ScanNet scans, raw or with the preprocessed frames."""
+    arguments = {
+        "metadata": None if metadata is None else str(metadata.resolve()),
+        "frames": None if frames is None else str(frames.absolute()),
+        "labels": labels,
+        "sens_every": sens_every,
+    }
+    chosen = _Chosen(dataset, split, scans, jobs, force, replace)
+    _ingest("scannet", root, arguments, chosen, as_json=as_json)
+
+
 @ingest.command("3dssg", epilog="Example: open3dsg ingest 3dssg ~/3DSSG_subset")
 @click.argument("folder", type=FOLDER)
 @click.option("--dataset", default="3rscan", show_default=True, help="The dataset's name in the store.")
@@ -80,17 +131,13 @@ def ingest_3dssg(folder: Path, dataset: str, as_json: bool) -> None:
     """Read 3DSSG's annotations of all scans, whether their geometry is at hand or not."""
     from open3dsg.datasets.annotations import AnnotationReader
     from open3dsg.steps.ingest import Ingest
-    from open3dsg.store.vocabularies import add_word_lists
 
     reader = AnnotationReader(folder, dataset)
     work = Ingest(reader, dataset, "3rscan", None)
     with open_for_work() as store:
         work.check_dataset(store.connection)
         names = list(reader.annotations.scans)
-        report = run_and_report("annotate", work, names, store=store, jobs=1, as_json=as_json)
-        if report.done + report.skipped:
-            add_word_lists(store.connection, dataset, reader.word_lists())
-    exit_on_failures(report)
+        run_and_report("annotate", work, names, store=store, jobs=1, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -106,10 +153,9 @@ class _Chosen:
 
 
 def _ingest(layout: str, root: Path, arguments: Mapping[str, Any], chosen: _Chosen, *, as_json: bool) -> None:
-    """Read the chosen scans of a folder, and keep the lists of words that come with it."""
+    """Read the chosen scans of a folder."""
     from open3dsg.datasets.layouts import open_reader
     from open3dsg.steps.ingest import Ingest
-    from open3dsg.store.vocabularies import add_word_lists
 
     check_force(chosen.force, chosen.scans)
     reader = open_reader(layout, root, arguments)
@@ -118,12 +164,9 @@ def _ingest(layout: str, root: Path, arguments: Mapping[str, Any], chosen: _Chos
     work = Ingest(reader, chosen.dataset, layout, str(root.resolve()), chosen.force, chosen.replace)
     with open_for_work() as store:
         work.check_dataset(store.connection)
-        report = run_and_report("ingest", work, names, store=store, jobs=chosen.jobs, as_json=as_json)
-        if report.done + report.skipped:
-            add_word_lists(store.connection, chosen.dataset, reader.word_lists())
-    if absent:
-        message(f"{len(absent)} scans of the metadata have no folder here, such as {absent[0]}")
-    exit_on_failures(report)
+        if absent:
+            message(f"{len(absent)} scans of the metadata have no folder here, such as {absent[0]}")
+        run_and_report("ingest", work, names, store=store, jobs=chosen.jobs, as_json=as_json)
 
 
 def _scan_names(reader: Reader, root: Path, split: str | None, scans: Sequence[str]) -> Sequence[str]:

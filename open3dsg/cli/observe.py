@@ -5,12 +5,17 @@ from __future__ import annotations
 import click
 
 from open3dsg.cli.output import json_option
-from open3dsg.cli.session import check_force, exit_on_failures, open_for_work, run_and_report, step_options
+from open3dsg.cli.session import check_force, open_for_work, run_and_report, step_options
 
 
 @click.command(epilog="Example: open3dsg observe --every 10 --jobs 2")
 @step_options
-@click.option("--every", default=10, show_default=True, help="Look at every n-th frame, by frame number.")
+@click.option(
+    "--every",
+    type=int,
+    show_default="10 for 3RScan, 1 for ScanNet",
+    help="Look at every n-th frame, by frame number.",
+)
 @click.option("--min-points", default=12, show_default=True, help="More visible points than this are needed,")
 @click.option(
     "--min-ratio", default=0.3, show_default=True, help="and more than this share of all points, or"
@@ -36,7 +41,7 @@ def observe(
     jobs: int,
     force: bool,
     replace: bool,
-    every: int,
+    every: int | None,
     min_points: int,
     min_ratio: float,
     enough_points: int,
@@ -58,5 +63,4 @@ def observe(
     work = Observe(ObserveOptions(every, thresholds, tuple(sorted(surfaces))), force, replace)
     with open_for_work() as store:
         keys = select_scans(store.connection, dataset=dataset, split=split, scans=scans)
-        report = run_and_report("observe", work, keys, store=store, jobs=jobs, as_json=as_json)
-    exit_on_failures(report)
+        run_and_report("observe", work, keys, store=store, jobs=jobs, as_json=as_json)

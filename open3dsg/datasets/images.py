@@ -1,7 +1,7 @@
 """Pictures of a dataset by URI: photographs as RGB, depth in metres, from folders and out of zip files.
 
 A URI is relative to the dataset's root; ``path/to/file.zip!member`` is a member of a zip file, which is read
-in place and never unpacked.
+in place and never unpacked, and ``path/to/file.sens!member`` a picture of a `.sens` file (sens.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from open3dsg.datasets.paths import split_uri
+from open3dsg.datasets.sens import SENS_SUFFIX, SensFile
 from open3dsg.errors import BadFileError
 
 _COMMENT_OR_SPACE = rb"(?:\s|#[^\n]*\n)+"
@@ -33,13 +34,14 @@ _DAMAGED_ZIP = (
 
 
 class ImageReader:
-    """Reads files by URI under one root and keeps the last zip file open: use it as a context manager."""
+    """Reads files by URI under one root and keeps the last container open: use it as a context manager."""
 
     def __init__(self, root: Path) -> None:
         """Read under the folder `root`; nothing is opened yet."""
         self._root = root
         self._zip: zipfile.ZipFile | None = None
         self._zip_path: Path | None = None
+        self._sens: SensFile | None = None
 
     def __enter__(self) -> Self:
         """Return the reader itself."""
@@ -48,14 +50,15 @@ class ImageReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the zip file that is open."""
+        """Close the file that is kept open."""
         self.close()
 
     def close(self) -> None:
-        """Close the zip file that is open, if any; the reader can be used again."""
-        if self._zip is not None:
-            self._zip.close()
-        self._zip = self._zip_path = None
+        """Close the file that is kept open, if any; the reader can be used again."""
+        for container in (self._zip, self._sens):
+            if container is not None:
+                container.close()
+        self._zip = self._zip_path = self._sens = None
 
     def zip_members(self, uri: str) -> list[str]:
         """Return the names of all members of the zip file `uri`."""
@@ -67,13 +70,15 @@ class ImageReader:
         return {info.filename: info.file_size for info in infos if not info.is_dir()}
 
     def read_bytes(self, uri: str) -> bytes:
-        """Return the bytes of `uri`. Raises BadFileError where it is missing or its zip file is damaged."""
+        """Return the bytes of `uri`. Raises BadFileError where it is missing or its container is damaged."""
         path, zip_member = split_uri(self._root, uri)
         if zip_member is None:
             try:
                 return path.read_bytes()
             except OSError as error:
                 raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+        if path.suffix == SENS_SUFFIX:
+            return self._open_sens(path).read(zip_member)
         archive = self._open_zip(path)
         try:
             return archive.read(zip_member)
@@ -94,11 +99,24 @@ class ImageReader:
         """Return the depth picture `uri` as (height, width) float32 metres; 0 is no measurement.
 
         Reads PGM (P5; two bytes a pixel, the higher first, where its maximum is over 255) and grey PNG of
-        8 or 16 bits; pixels times `unit_m` are metres. Raises BadFileError for anything else.
+        8 or 16 bits, and depth of `.sens` files; pixels times `unit_m` are metres. Raises BadFileError for
+        anything else.
         """
-        data = self.read_bytes(uri)
-        raw = _decode_pgm(data, uri) if data.startswith(b"P5") else _decode_grey(data, uri)
+        raw = self._read_raw_depth(uri)
         return raw.astype(np.float32) * np.float32(unit_m)
+
+    def _read_raw_depth(self, uri: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        path, member = split_uri(self._root, uri)
+        if member is not None and path.suffix == SENS_SUFFIX:
+            return self._open_sens(path).read_depth(member)
+        data = self.read_bytes(uri)
+        return _decode_pgm(data, uri) if data.startswith(b"P5") else _decode_grey(data, uri)
+
+    def _open_sens(self, path: Path) -> SensFile:
+        if self._sens is None or self._sens.path != path:
+            self.close()
+            self._sens = SensFile(path)
+        return self._sens
 
     def _open_zip(self, path: Path) -> zipfile.ZipFile:
         if self._zip is None or self._zip_path != path:

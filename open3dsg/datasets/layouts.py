@@ -56,6 +56,7 @@ class Reader(Protocol):
 # Layout -> where its reader is; imported when it is opened.
 LAYOUTS: Mapping[str, tuple[str, str]] = {
     "3rscan": ("open3dsg.datasets.threerscan", "ThreeRScan"),
+    "scannet": ("open3dsg.datasets.scannet", "ScanNet"),
 }
 
 

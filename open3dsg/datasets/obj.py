@@ -6,6 +6,7 @@ is part of. Faces themselves are not kept.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -157,7 +158,7 @@ def _textures(data: bytes, path: Path) -> tuple[Path, ...]:
     textures: dict[Path, None] = {}
     for name in _MATERIAL_FILE.findall(data):
         material = _beside(path, name)
-        if material.is_file():
+        if os.path.isfile(material):  # a name out of a damaged file may be longer than names can be
             textures.update(
                 (_beside(path, picture), None) for picture in _TEXTURE.findall(material.read_bytes())
             )

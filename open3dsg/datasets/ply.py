@@ -1,11 +1,13 @@
 """Vertices of PLY files: ASCII, binary little-endian and binary big-endian, properties in any order.
 
-The format is Greg Turk's (Stanford, 1994). Faces are not read; that their rows are there is checked where
-this costs nothing: in ASCII by their number, in binary by the smallest size they can have.
+The format is Greg Turk's (Stanford, 1994). Faces are read where triangles are asked for; else that their
+rows are there is checked where this costs nothing: in ASCII by their number, in binary by the smallest size
+they can have.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from open3dsg.errors import BadFileError
 
+_HEAD_BYTES, _TAIL_BYTES = 65_536, 4_096
 _ENCODINGS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -29,11 +32,23 @@ class _Element:
     name: str
     count: int
     scalars: list[tuple[str, str]]  # (property, numpy type)
-    lists: list[tuple[str, str]]  # (property, numpy type of its length)
+    lists: list[tuple[str, str, str]]  # (property, numpy type of its length, of its items)
 
-    def smallest_bytes(self) -> int:
-        """Return the bytes of all rows, were every list empty."""
-        return self.count * sum(np.dtype(kind).itemsize for _, kind in self.scalars + self.lists)
+    def smallest_bytes(self, items: int = 0) -> int:
+        """Return the bytes of all rows, did every list have `items` items."""
+        scalars = sum(np.dtype(kind).itemsize for _, kind in self.scalars)
+        lists = sum(
+            np.dtype(length).itemsize + items * np.dtype(item).itemsize for _, length, item in self.lists
+        )
+        return self.count * (scalars + lists)
+
+
+@dataclass(frozen=True)
+class PlySummary:
+    """What the header of a PLY file declares of its vertices."""
+
+    vertices: int
+    properties: tuple[str, ...]
 
 
 @dataclass
@@ -48,11 +63,97 @@ def read_ply_vertices(path: Path) -> dict[str, NDArray[Any]]:
 
     Raises BadFileError for a file that is missing, no PLY, truncated or in contradiction with its header.
     """
+    return _read_vertices(*_read_file(path), path)
+
+
+def read_ply_mesh(path: Path) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64] | None]:
+    """Return the vertices of the PLY file `path`, as `read_ply_vertices`, and its triangles, (F, 3) int64.
+
+    The triangles are None where the file has no faces, or others than triangles. Raises BadFileError as
+    `read_ply_vertices`, and for a triangle of vertices that are not there.
+    """
+    header, body = _read_file(path)
+    vertices = _read_vertices(header, body, path)
+    triangles = _read_triangles(header, body, path)
+    count = header.elements[_vertex_position(header, path)].count
+    if triangles is not None and triangles.size and not 0 <= triangles.min() <= triangles.max() < count:
+        raise BadFileError(f"{path}: a face names a vertex that is not there: the file is damaged")
+    return vertices, triangles
+
+
+def check_ply(path: Path) -> PlySummary:
+    """Hold the size and the last row of the PLY file `path` against its header.
+
+    This finds a file that was cut off without reading what lies between: take `read_ply_vertices` for that.
+    Raises BadFileError as that does.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            tail = file.read()
+    except OSError as error:
+        raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+    header, body = _parse_header(head, path)
+    vertex = header.elements[_vertex_position(header, path)]
+    found = size - (len(head) - len(body))
+    if header.encoding == "ascii":
+        _check_ascii_end(header, tail, found, path)
+        if not tail.endswith(b"\n"):  # its last number may have been cut: count the rows
+            read_ply_vertices(path)
+    else:
+        # A face has three corners at least, though a list need not have any items.
+        expected = sum(element.smallest_bytes(3 * (element.name == "face")) for element in header.elements)
+        if found < expected:
+            raise BadFileError(
+                f"{path}: truncated: at least {expected} bytes declared, {found} found; fetch it again"
+            )
+    return PlySummary(vertex.count, tuple(name for name, _ in vertex.scalars))
+
+
+def _check_ascii_end(header: _Header, tail: bytes, found: int, path: Path) -> None:
+    """Refuse an ASCII body of `found` bytes that is too short, or whose last row is no row of its element."""
+    elements = [element for element in header.elements if element.count]
+    # A number and the space or newline behind it are two bytes.
+    expected = sum(2 * element.count * (len(element.scalars) + len(element.lists)) for element in elements)
+    if found + 1 < expected:
+        raise BadFileError(
+            f"{path}: truncated: at least {expected} bytes declared, {found} found; fetch it again"
+        )
+    last_row = next((row.split() for row in reversed(tail.splitlines()) if row.strip()), [])
+    if elements and not _is_row(last_row, elements[-1]):
+        raise BadFileError(
+            f"{path}: truncated: it does not end with a row of its last element; fetch it again"
+        )
+
+
+def _is_row(words: list[bytes], element: _Element) -> bool:
+    """Tell whether `words` are as many as a row of `element` has, where that can be told."""
+    if not element.lists:
+        return len(words) == len(element.scalars)
+    if element.scalars or len(element.lists) > 1:
+        return True
+    return bool(words) and words[0].isdigit() and len(words) == 1 + int(words[0])
+
+
+def _read_file(path: Path) -> tuple[_Header, bytes]:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
-    header, body = _parse_header(data, path)
+    return _parse_header(data, path)
+
+
+def _read_vertices(header: _Header, body: bytes, path: Path) -> dict[str, NDArray[Any]]:
+    position = _vertex_position(header, path)
+    if header.encoding == "ascii":
+        return _read_ascii(body, header, position, path)
+    return _read_binary(body, header, position, path)
+
+
+def _vertex_position(header: _Header, path: Path) -> int:
+    """Return the place of the vertices among the elements, which must be of single numbers."""
     position = next((i for i, element in enumerate(header.elements) if element.name == "vertex"), None)
     if position is None:
         raise BadFileError(f"{path}: the header declares no vertices")
@@ -61,9 +162,7 @@ def read_ply_vertices(path: Path) -> dict[str, NDArray[Any]]:
         raise BadFileError(f"{path}: vertex property {vertex.lists[0][0]!r} is a list, which is not read")
     if len({name for name, _ in vertex.scalars}) != len(vertex.scalars) or not vertex.scalars:
         raise BadFileError(f"{path}: the vertex properties of the header are empty or repeat a name")
-    if header.encoding == "ascii":
-        return _read_ascii(body, header, position, path)
-    return _read_binary(body, header, position, path)
+    return position
 
 
 def _parse_header(data: bytes, path: Path) -> tuple[_Header, bytes]:
@@ -95,8 +194,7 @@ def _parse_header_line(words: list[str], header: _Header) -> None:
         case ["element", name, count] if int(count) >= 0:
             header.elements.append(_Element(name, int(count), [], []))
         case ["property", "list", length, item, name]:
-            _ = _TYPES[item]
-            header.elements[-1].lists.append((name, _TYPES[length]))
+            header.elements[-1].lists.append((name, _TYPES[length], _TYPES[item]))
         case ["property", kind, name]:
             header.elements[-1].scalars.append((name, _TYPES[kind]))
         case _:
@@ -170,3 +268,36 @@ def _read_binary(body: bytes, header: _Header, position: int, path: Path) -> dic
     offset = sum(element.smallest_bytes() for element in before)
     table = np.frombuffer(body, row, vertex.count, offset)
     return {name: table[name].astype(kind) for name, kind in vertex.scalars}
+
+
+def _read_triangles(header: _Header, body: bytes, path: Path) -> NDArray[np.int64] | None:
+    """Return the faces where they are a list of three whole numbers each, and behind rows without lists."""
+    position = next((i for i, element in enumerate(header.elements) if element.name == "face"), None)
+    if position is None:
+        return None
+    before, face = header.elements[:position], header.elements[position]
+    if face.scalars or len(face.lists) != 1 or any(element.lists for element in before):
+        return None
+    _, length, item = face.lists[0]
+    if "f" in length + item:
+        raise BadFileError(f"{path}: its faces are declared as numbers with a fraction: the file is damaged")
+    if header.encoding == "ascii":
+        start = sum(element.count for element in before)
+        rows = [row.split() for row in body.splitlines()[start : start + face.count]]
+        if any(len(row) != 4 or row[0] != b"3" for row in rows):
+            return None
+        return _whole_numbers(rows, path)[:, 1:]
+    order = _ENCODINGS[header.encoding]
+    row = np.dtype([("length", order + length), ("corners", order + item, (3,))])
+    offset = sum(element.smallest_bytes() for element in before)
+    if len(body) < offset + face.count * row.itemsize:  # no face has less than three corners
+        raise BadFileError(f"{path}: ends within its faces: fetch it again")
+    table = np.frombuffer(body, row, face.count, offset)
+    return table["corners"].astype(np.int64) if (table["length"] == 3).all() else None
+
+
+def _whole_numbers(rows: list[list[bytes]], path: Path) -> NDArray[np.int64]:
+    try:
+        return np.array(rows, np.bytes_).reshape(-1, 4).astype(np.int64)
+    except (ValueError, OverflowError) as error:
+        raise BadFileError(f"{path}: a face holds something that is no whole number") from error

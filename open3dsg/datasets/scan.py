@@ -26,8 +26,8 @@ class Frame:
     """One posed photograph, and its depth picture where there is one.
 
     URIs are relative to the dataset's root, with forward slashes; a member of a zip file is
-    ``path/to/file.zip!member``. Depth pixels times `depth_unit_m` are metres along the optical axis; 0 is
-    no measurement.
+    ``path/to/file.zip!member``, a picture of a `.sens` file is ``path/to/file.sens!member`` (sens.py). Depth
+    pixels times `depth_unit_m` are metres along the optical axis; 0 is no measurement.
     """
 
     number: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,16 @@ def read_groups(path: Path, name: str) -> Groups:
     An instance named twice with two labels (`label_twice`) keeps the first, a segment claimed by several
     instances (`segment_shared`) goes to the first. Raises BadFileError for anything not as the module shows.
     """
+    return parse_groups(read_json(path, dict), path, name)
+
+
+def parse_groups(record: dict[str, Any], path: Path, name: str) -> Groups:
+    """Return the groups of a document that was read from `path`; see `read_groups`."""
     labels: dict[int, str] = {}
     problems: list[Problem] = []
     segments: list[NDArray[np.int64]] = []
     owners: list[int] = []
-    for index, group in enumerate(member(read_json(path, dict), "segGroups", list, str(path))):
+    for index, group in enumerate(member(record, "segGroups", list, str(path))):
         where = f"{path}: segGroups[{index}]"
         number, label = member(group, "objectId", int, where), member(group, "label", str, where)
         if not 0 <= number < 2**31:
@@ -75,9 +81,9 @@ def instances_of_vertices(groups: Groups, vertex_segments: NDArray[np.int64]) ->
 def _whole_numbers(record: object, key: str, where: str) -> NDArray[np.int64]:
     values = member(record, key, list, where)
     try:
-        numbers = np.array(values) if values else np.empty(0, np.int64)
-    except ValueError:
-        numbers = np.empty(0)
-    if numbers.ndim != 1 or numbers.dtype != np.int64:
-        raise BadFileError(f"{where}: {key!r} must be a list of whole numbers")
-    return numbers
+        # Types first: numpy would make room for the longest text of the list in every place of an array.
+        if set(map(type, values)) <= {int}:
+            return np.array(values, np.int64)
+    except OverflowError:
+        pass
+    raise BadFileError(f"{where}: {key!r} must be a list of whole numbers")

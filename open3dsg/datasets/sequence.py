@@ -31,11 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from open3dsg.datasets.images import ImageReader
+from open3dsg.datasets.poses import Flaw, parse_pose
 from open3dsg.datasets.scan import Frame, Problem
 from open3dsg.errors import BadFileError
-from open3dsg.geometry.checks import FURTHEST_M
 from open3dsg.geometry.pixels import PixelGrid
-from open3dsg.geometry.rigid import is_rigid
 
 CameraAxes = Literal["y-down", "y-up"]
 
@@ -136,24 +135,11 @@ class _FrameReader:
         )
 
     def _pose(self, number: int, uri: str) -> NDArray[np.float64] | None:
-        try:
-            values = [float(word) for word in self._reader.read_bytes(uri).split()]
-            T_world_camera = np.array(values).reshape(4, 4)
-        except ValueError:
-            self._report("pose_unreadable", number, "the pose is not 16 numbers, left out")
+        pose = parse_pose(self._reader.read_bytes(uri))
+        if isinstance(pose, Flaw):
+            self._report(pose.kind, number, pose.why)
             return None
-        if not np.isfinite(T_world_camera).all():
-            self._report("pose_not_finite", number, "the pose holds NaN or infinity, left out")
-            return None
-        if not is_rigid(T_world_camera):
-            self._report("pose_not_rigid", number, "the pose is no rotation and translation, left out")
-            return None
-        if np.abs(T_world_camera[:3, 3]).max() > FURTHEST_M:
-            self._report(
-                "pose_too_far", number, f"the camera is further than {FURTHEST_M:g} m away, left out"
-            )
-            return None
-        return T_world_camera @ _FLIP_Y_AND_Z if self._flip else T_world_camera
+        return pose @ _FLIP_Y_AND_Z if self._flip else pose
 
 
 def read_info(

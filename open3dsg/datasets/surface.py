@@ -23,6 +23,7 @@ and PLY contradict each other; the PLY counts), `point_not_finite` and `point_to
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -154,7 +155,7 @@ class SurfaceReader:
 
     def _mesh_colours(self, mesh: ObjVertices) -> _Colours | None:
         """Return colours of the mesh's own vertices, or None where it has none."""
-        absent = [path.name for path in mesh.textures if not path.is_file()]
+        absent = [path.name for path in mesh.textures if not os.path.isfile(path)]
         if len(mesh.textures) > 1:
             self._report(
                 "texture_not_single", f"{len(mesh.textures)} texture pictures, of which none is read"

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from open3dsg.errors import UserError
 
-
 # What lies further from the origin is damage or not in metres: float32 holds no centimetre there.
 FURTHEST_M = 100_000.0
 

@@ -24,6 +24,7 @@ from open3dsg.geometry.visibility import VisibilityThresholds
 from open3dsg.steps.ingest import Ingest
 from open3dsg.steps.observe import Observe, ObserveOptions
 from tests import miniature as mini
+from tests import scannet_miniature as scannet
 from tests.content import row_counts
 from tests.mutations import Mutation, mutations
 
@@ -137,3 +138,10 @@ def fuzz(database: psycopg.Connection[Any], layout: str, root: Path, scan: str) 
 def test_3rscan(database: psycopg.Connection[Any], tmp_path: Path, zipped: bool) -> None:
     threerscan(tmp_path, zipped=zipped)
     fuzz(database, "3rscan", tmp_path, mini.NAME)
+
+
+@pytest.mark.parametrize("sens", [False, True])
+def test_scannet(database: psycopg.Connection[Any], tmp_path: Path, sens: bool) -> None:
+    scannet.write_metadata(tmp_path)
+    scannet.write_scan(tmp_path, frames=None if sens else "scannet_2d", sens=sens)
+    fuzz(database, "scannet", tmp_path, scannet.NAME)

@@ -88,3 +88,10 @@ def test_texture_grows_upwards() -> None:
     uv = np.array([[0.1, 0.9], [0.9, 0.1], [1.0, 0.0], [-1.0, 2.0], [0.3, 0.4]])
     expected = [picture[0, 0], picture[1, 3], picture[1, 3], picture[0, 0], picture[1, 1]]
     np.testing.assert_array_equal(sample_texture(picture, uv), expected)
+
+
+def test_a_material_names_a_picture_longer_than_names_can_be(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text(f"mtllib {'m' * 400}.mtl\nmtllib b.mtl\nv 0 0 0\n")
+    (tmp_path / "b.mtl").write_text(f"map_Kd {'p' * 400}.png\n")
+    (texture,) = read_obj_vertices(tmp_path / "a.obj").textures
+    assert texture.name == f"{'p' * 400}.png"
