@@ -101,7 +101,7 @@ def test_names_find_their_things_in_a_room_never_seen(encoder: Rooms) -> None:
     from open3dsg.datasets.synth.path import KEY_EVERY, camera_path
     from open3dsg.datasets.synth.render import Renderer
     from open3dsg.datasets.synth.room import build_room
-    from open3dsg.datasets.synth.write import COLOUR
+    from open3dsg.datasets.synth.write_3rscan import COLOUR
 
     room = build_room(SEED)
     renderer = Renderer(room)

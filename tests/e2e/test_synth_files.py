@@ -13,7 +13,8 @@ from PIL import Image
 from open3dsg.datasets.synth.path import camera_path
 from open3dsg.datasets.synth.render import Renderer
 from open3dsg.datasets.synth.room import build_room
-from open3dsg.datasets.synth.write import COLOUR, DEPTH, SynthSummary, room_seed, write_rooms
+from open3dsg.datasets.synth.write import SynthSummary, room_seed, write_rooms
+from open3dsg.datasets.synth.write_3rscan import COLOUR, DEPTH, ThreeRScanLayout
 from open3dsg.datasets.threerscan import ThreeRScan
 from open3dsg.errors import UserError
 
@@ -24,7 +25,7 @@ FRAMES = 3
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SynthSummary, list[str]]:
     out = tmp_path_factory.mktemp("synth") / "rooms"
     lines: list[str] = []
-    summary = write_rooms(out, scans=2, seed=7, frames=FRAMES, report=lines.append)
+    summary = write_rooms(out, ThreeRScanLayout(), scans=2, seed=7, frames=FRAMES, report=lines.append)
     return out, summary, lines
 
 
@@ -32,7 +33,12 @@ def test_the_same_seed_writes_the_same_bytes(
     rooms: tuple[Path, SynthSummary, list[str]], tmp_path: Path
 ) -> None:
     out, summary, _ = rooms
-    assert write_rooms(tmp_path / "again", scans=2, seed=7, frames=FRAMES, report=lambda _: None) == summary
+    assert (
+        write_rooms(
+            tmp_path / "again", ThreeRScanLayout(), scans=2, seed=7, frames=FRAMES, report=lambda _: None
+        )
+        == summary
+    )
     files = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
     assert files == sorted(
         p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file()
@@ -121,9 +127,8 @@ def test_a_zipped_sequence_holds_the_same_frames(
     rooms: tuple[Path, SynthSummary, list[str]], tmp_path: Path
 ) -> None:
     out, _, _ = rooms
-    write_rooms(
-        tmp_path / "zipped", scans=1, seed=7, frames=FRAMES, zip_sequences=True, report=lambda _: None
-    )
+    layout = ThreeRScanLayout(zip_sequences=True)
+    write_rooms(tmp_path / "zipped", layout, scans=1, seed=7, frames=FRAMES, report=lambda _: None)
     name = json.loads((tmp_path / "zipped" / "3RScan.json").read_text())[0]["reference"]
     loose, packed = ThreeRScan(out).read(name), ThreeRScan(tmp_path / "zipped").read(name)
     assert (tmp_path / "zipped" / name / "sequence.zip").is_file()
@@ -136,7 +141,7 @@ def test_a_zipped_sequence_holds_the_same_frames(
 def test_a_folder_with_anything_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(UserError, match=r"is not empty \(it holds 'mine.txt'\)"):
-        write_rooms(tmp_path, scans=1, seed=0, frames=1, report=lambda _: None)
+        write_rooms(tmp_path, ThreeRScanLayout(), scans=1, seed=0, frames=1, report=lambda _: None)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -145,7 +150,9 @@ def test_numbers_out_of_range_are_refused(tmp_path: Path, option: str, value: in
     numbers = {"scans": 1, "frames": 1, "seed": 0} | {option: value}
     scans, frames, seed = numbers["scans"], numbers["frames"], numbers["seed"]
     with pytest.raises(UserError, match=f"--{option} {value}"):
-        write_rooms(tmp_path / "out", scans=scans, frames=frames, seed=seed, report=lambda _: None)
+        write_rooms(
+            tmp_path / "out", ThreeRScanLayout(), scans=scans, frames=frames, seed=seed, report=lambda _: None
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -159,18 +166,21 @@ def test_a_call_that_was_cut_off_is_taken_up(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_rooms(again, scans=2, seed=7, frames=FRAMES, report=stop)
+        write_rooms(again, ThreeRScanLayout(), scans=2, seed=7, frames=FRAMES, report=stop)
     assert not (again / "3RScan.json").exists()
     assert ThreeRScan(again).scan_names(None) == [lines[0]]
     (again / ".unfinished" / lines[1]).mkdir()
     (again / ".unfinished" / lines[1] / "half").write_text("of a file")
     first = (again / lines[0]).stat().st_ino
     with pytest.raises(UserError, match="another call that was cut off"):
-        write_rooms(again, scans=3, seed=7, frames=FRAMES, report=stop)
-    assert write_rooms(again, scans=2, seed=7, frames=FRAMES, report=lambda _: None) == summary
+        write_rooms(again, ThreeRScanLayout(), scans=3, seed=7, frames=FRAMES, report=stop)
+    assert (
+        write_rooms(again, ThreeRScanLayout(), scans=2, seed=7, frames=FRAMES, report=lambda _: None)
+        == summary
+    )
     assert (again / lines[0]).stat().st_ino == first, "what was whole stays"
     for file in (path for path in out.rglob("*") if path.is_file()):
         assert file.read_bytes() == (again / file.relative_to(out)).read_bytes(), file
     assert not (again / ".unfinished").exists()
     with pytest.raises(UserError, match="is not empty"):
-        write_rooms(again, scans=2, seed=7, frames=FRAMES, report=lambda _: None)
+        write_rooms(again, ThreeRScanLayout(), scans=2, seed=7, frames=FRAMES, report=lambda _: None)

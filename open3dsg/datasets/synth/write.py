@@ -1,53 +1,31 @@
-"""Rooms on disk as 3RScan with 3DSSG: the reader for the real dataset sees no difference.
+"""Rooms on disk in the layout of a dataset: the reader for the real one sees no difference.
 
-    OUT/
-      3RScan.json, classes.txt, relationships.txt
-      relationships_train.json, relationships_validation.json
-      NAME/                                    a UUID made from the seed
-        labels.instances.annotated.v2.ply, semseg.v2.json, mesh.refined.0.010000.segs.v2.json
-        mesh.refined.v2.obj, mesh.refined.mtl, mesh.refined_0.png
-        sequence/ or sequence.zip              _info.txt, frame-000000.color.jpg, .depth.pgm, .pose.txt
-
-A scan is written below OUT/.unfinished, where no reader looks, and moved when it is whole; the JSON files
-come last, 3RScan.json the very last, so a run that was cut off is seen by its absence. The same call then
-goes on with the scans that are missing: OUT/.unfinished says what was asked for and what is done.
+What layouts share is here; `write_3rscan` and `write_scannet` know the files. A scan is written below
+OUT/.unfinished, where no reader looks, and moved when it is whole; the files of the whole dataset come last,
+so a run that was cut off is seen by their absence. The same call then goes on with the scans that are
+missing: OUT/.unfinished says what was asked for and what is done.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import uuid
-import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from open3dsg.datasets.synth import formats
-from open3dsg.datasets.synth.classes import CLASSES
-from open3dsg.datasets.synth.path import KEY_EVERY, camera_path
-from open3dsg.datasets.synth.relations import PREDICATES, relations_of
-from open3dsg.datasets.synth.render import Renderer
 from open3dsg.datasets.synth.room import Room, build_room
-from open3dsg.datasets.synth.scanned import scan_mesh
-from open3dsg.datasets.synth.subgraphs import subgraphs_of
 from open3dsg.errors import UserError
-from open3dsg.geometry.pixels import PixelGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-# The real sensor: its photograph at half the size, its depth picture as it is.
-COLOUR = PixelGrid(480, 270, 379.689, 379.0575, 244.752, 131.667)
-DEPTH = PixelGrid(224, 172, 177.188, 241.474, 113.945, 83.6994)
-
-_NAMES = uuid.UUID("5c6f4f0e-3f0b-5f0e-9d5b-0d3b5f3e8a11")
 _UNFINISHED = ".unfinished"
-_VALIDATION_EVERY = 5
 _SEEN_PIXELS = 80
 _SEEN_FRAMES = 2
 
@@ -55,7 +33,7 @@ _SEEN_FRAMES = 2
 @dataclass(frozen=True)
 class SynthSummary:
     """What was written; `seen` counts the instances that cover more than 80 depth pixels in at least two of
-    every tenth frame.
+    the frames that the layout's `observe` looks at.
     """
 
     scans: int
@@ -68,16 +46,61 @@ class SynthSummary:
 
 
 @dataclass(frozen=True)
-class _Written:
-    """One scan as far as the files of the whole dataset need it."""
+class Order:
+    """One scan to write: scan number `index` of a dataset of `scans`, with `frames` frames."""
+
+    name: str
+    index: int
+    scans: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """One scan as far as the files of the whole dataset need it; it goes through JSON and back."""
 
     name: str
     split: str
-    instances: int
-    labels: list[str]
+    folders: list[str]  # where the scan is below OUT; the last to be moved is the one that readers look for
+    labels: list[str]  # of every annotated instance
     seen: int
     points: int
-    subgraphs: list[dict[str, Any]]
+    subgraphs: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Layout(Protocol):
+    """How a dataset names its scans and what files it has."""
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """Name and options of the layout, as JSON has them: with the numbers they decide every byte."""
+
+    def scan_name(self, seed: int, index: int, /) -> str:
+        """Name of scan number `index` of a dataset with `seed`. Raises UserError past the last number."""
+
+    def write_scan(self, root: Path, room: Room, order: Order) -> Written:
+        """Write one scan below `root`, in the folders that it returns."""
+
+    def write_metadata(self, out: Path, written: Sequence[Written]) -> None:
+        """Write the files of the whole dataset into `out`."""
+
+
+class Sightings:
+    """In how many pictures each instance is well seen."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self._times: dict[int, int] = {}
+
+    def add(self, instance: NDArray[np.int32]) -> None:
+        """Count one picture's instance numbers, (H, W) int32 with negative ones for none."""
+        numbers, pixels = np.unique(instance[instance >= 0], return_counts=True)
+        for visible in numbers[pixels > _SEEN_PIXELS].tolist():
+            self._times[visible] = self._times.get(visible, 0) + 1
+
+    def well_seen(self, instances: Container[int]) -> int:
+        """How many of `instances` were seen well, and more than once."""
+        return sum(times >= _SEEN_FRAMES for instance, times in self._times.items() if instance in instances)
 
 
 def room_seed(seed: int, index: int) -> int:
@@ -85,43 +108,39 @@ def room_seed(seed: int, index: int) -> int:
     return seed * 100_000 + index
 
 
-def scan_name(seed: int, index: int) -> str:
-    """Folder name of scan number `index` of a dataset with `seed`: a UUID."""
-    return str(uuid.uuid5(_NAMES, f"{seed}/{index}"))
-
-
 def write_rooms(
     out: Path,
+    layout: Layout,
     *,
     scans: int,
     seed: int,
     frames: int = 100,
-    zip_sequences: bool = False,
     report: Callable[[str], None],
 ) -> SynthSummary:
     """Write `scans` rooms with `frames` RGB-D frames each into the new or empty folder `out`.
 
     The same arguments give the same bytes, also where a call that was cut off is taken up again by the same
-    call. Every fifth scan is of the validation split. `report` is told the name of each scan that is whole.
-    Raises UserError where `out` holds anything else, or a number is below 1.
+    call. `report` is told the name of each scan that is whole.
+    Raises UserError where `out` holds anything else, or a number is out of range.
     """
     for option, value in (("scans", scans), ("frames", frames)):
         if value < 1:
             raise UserError(f"--{option} {value}: at least 1 is needed")
     if seed < 0:
         raise UserError(f"--seed {seed}: a seed is 0 or above")
-    _claim(out, {"scans": scans, "seed": seed, "frames": frames, "zip_sequences": zip_sequences})
+    orders = [Order(layout.scan_name(seed, index), index, scans, frames) for index in range(scans)]
+    _claim(out, {**layout.request, "scans": scans, "seed": seed, "frames": frames})
     written = []
-    for index in range(scans):
-        done = _read_record(out, scan_name(seed, index))
-        written.append(done or _write_scan(out, seed, index, frames, zip_sequences))
-        report(written[-1].name)
-    _write_metadata(out, written)
+    for order in orders:
+        done = _read_record(out, order.name)
+        written.append(done or _write_scan(out, layout, build_room(room_seed(seed, order.index)), order))
+        report(order.name)
+    layout.write_metadata(out, written)
     shutil.rmtree(out / _UNFINISHED)
     return SynthSummary(
         scans=scans,
         frames=scans * frames,
-        instances=sum(scan.instances for scan in written),
+        instances=sum(len(scan.labels) for scan in written),
         seen=sum(scan.seen for scan in written),
         points=sum(scan.points for scan in written),
         relationships=sum(len(graph["relationships"]) for scan in written for graph in scan.subgraphs),
@@ -129,7 +148,7 @@ def write_rooms(
     )
 
 
-def _claim(out: Path, request: dict[str, int]) -> None:
+def _claim(out: Path, request: Mapping[str, Any]) -> None:
     """Make `out` ours: new, empty, or left unfinished by a call that asked for the same."""
     note = out / _UNFINISHED / "request.json"
     try:
@@ -153,112 +172,25 @@ def _claim(out: Path, request: dict[str, int]) -> None:
         raise UserError(f"{out}: cannot be made or read as a folder: {error.strerror}") from error
 
 
-def _read_record(out: Path, name: str) -> _Written | None:
+def _read_record(out: Path, name: str) -> Written | None:
     """Return what an earlier call noted of a scan, if that scan is whole."""
     record = out / _UNFINISHED / f"{name}.json"
-    if not (record.is_file() and (out / name).is_dir()):
+    if not record.is_file():
         return None
-    return _Written(**json.loads(record.read_bytes()))
+    written = Written(**json.loads(record.read_bytes()))
+    return written if all((out / folder).is_dir() for folder in written.folders) else None
 
 
-def _write_scan(out: Path, seed: int, index: int, frames: int, zip_sequences: bool) -> _Written:
-    name = scan_name(seed, index)
-    room = build_room(room_seed(seed, index))
-    renderer = Renderer(room)
-    partial = out / _UNFINISHED / name
+def _write_scan(out: Path, layout: Layout, room: Room, order: Order) -> Written:
+    partial = out / _UNFINISHED / order.name
     shutil.rmtree(partial, ignore_errors=True)  # what a call that was cut off had of this scan
     partial.mkdir()
-    points = _write_annotations(partial, name, room, renderer)
-    poses = camera_path(room, frames, room.seed)
-    sink = _Zip(partial) if zip_sequences else _Folder(partial)
-    try:
-        seen = _write_sequence(sink, renderer, poses)
-    finally:
-        sink.close()
-    subgraphs = subgraphs_of(room, relations_of(room))
-    written = _Written(
-        name=name,
-        split="validation" if index % _VALIDATION_EVERY == _VALIDATION_EVERY - 1 else "train",
-        instances=len(room.instances),
-        labels=sorted(set(room.labels.values())),
-        seen=sum(times >= _SEEN_FRAMES for times in seen.values()),
-        points=points,
-        subgraphs=[{"scan": name, **graph} for graph in subgraphs],
-    )
-    formats.write_json(out / _UNFINISHED / f"{name}.json", asdict(written))
-    partial.rename(out / name)
+    written = layout.write_scan(partial, room, order)
+    formats.write_json(out / _UNFINISHED / f"{order.name}.json", asdict(written))
+    for folder in written.folders:
+        target = out / folder
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)  # moved by a call that was cut off between two folders
+        (partial / folder).rename(target)
+    shutil.rmtree(partial)
     return written
-
-
-def _write_annotations(folder: Path, name: str, room: Room, renderer: Renderer) -> int:
-    """Everything about the scan but its frames; the number of points."""
-    mesh = scan_mesh(room, renderer)
-    numbers = {label: line for line, label in enumerate(CLASSES, start=1)}
-    formats.write_labels_ply(folder / formats.LABELS_PLY, mesh, room.labels, numbers)
-    formats.write_textured_obj(folder, mesh)
-    formats.write_json(folder / formats.SEGMENTS, formats.segments_of(mesh))
-    formats.write_json(folder / formats.SEMSEG, formats.semseg_of(name, room.instances, mesh))
-    return len(mesh.vertices)
-
-
-class _Sink(Protocol):
-    def add(self, name: str, data: bytes) -> None: ...
-    def close(self) -> None: ...
-
-
-class _Folder:
-    """A sequence as loose files."""
-
-    def __init__(self, scan: Path) -> None:
-        self._folder = scan / "sequence"
-        self._folder.mkdir()
-
-    def add(self, name: str, data: bytes) -> None:
-        (self._folder / name).write_bytes(data)
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-
-class _Zip:
-    """A sequence as one archive; entries carry no time, so that equal content gives equal bytes."""
-
-    def __init__(self, scan: Path) -> None:
-        self._archive = zipfile.ZipFile(scan / "sequence.zip", "w", compresslevel=1)
-
-    def add(self, name: str, data: bytes) -> None:
-        entry = zipfile.ZipInfo(name)
-        packed = name.endswith(".jpg")
-        entry.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
-        entry.external_attr = 0o644 << 16
-        self._archive.writestr(entry, data)
-
-    def close(self) -> None:
-        self._archive.close()
-
-
-def _write_sequence(sink: _Sink, renderer: Renderer, poses: NDArray[np.float64]) -> dict[int, int]:
-    """All frames; by instance, in how many of every tenth it is well seen."""
-    sink.add("_info.txt", formats.sequence_info(COLOUR, DEPTH, len(poses)))
-    seen: dict[int, int] = {}
-    for number, pose in enumerate(poses):
-        depth_m, instance = renderer.depth(pose, DEPTH)
-        stem = f"frame-{number:06d}"
-        sink.add(f"{stem}.color.jpg", formats.colour_jpeg(renderer.frame(pose, COLOUR).rgb))
-        sink.add(f"{stem}.depth.pgm", formats.depth_pgm(depth_m))
-        sink.add(f"{stem}.pose.txt", formats.pose_text(pose))
-        if number % KEY_EVERY == 0:
-            numbers, pixels = np.unique(instance[instance >= 0], return_counts=True)
-            for visible in numbers[pixels > _SEEN_PIXELS].tolist():
-                seen[visible] = seen.get(visible, 0) + 1
-    return seen
-
-
-def _write_metadata(out: Path, written: list[_Written]) -> None:
-    (out / "classes.txt").write_bytes("\n".join(CLASSES).encode())
-    (out / "relationships.txt").write_bytes("\n".join(PREDICATES).encode())
-    for split in ("train", "validation"):
-        graphs = [graph for scan in written if scan.split == split for graph in scan.subgraphs]
-        formats.write_json(out / f"relationships_{split}.json", {"scans": graphs})
-    scans = [{"ambiguity": [], "reference": scan.name, "scans": [], "type": scan.split} for scan in written]
-    formats.write_json(out / "3RScan.json", scans)
