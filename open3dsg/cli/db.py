@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from open3dsg.cli.db_roles import roles, user
+from open3dsg.cli.db_tune import tune
 from open3dsg.cli.output import json_option, message, print_json, print_pairs, print_table
 from open3dsg.db.settings import load_settings, mask_password
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
     from open3dsg.db.server import EmbeddedServer
+    from open3dsg.db.server_choices import Listen
     from open3dsg.db.settings import Settings
 
 
@@ -27,13 +30,35 @@ def db() -> None:
     """
 
 
-@db.command(epilog="Example: open3dsg db start")
-def start() -> None:
-    """Start the embedded server; nothing happens where it runs."""
+db.add_command(roles)
+db.add_command(user)
+db.add_command(tune)
+
+
+@db.command(epilog="Example: open3dsg db start --listen 0.0.0.0:5432")
+@click.option("--listen", metavar="HOST:PORT", help="Let other machines join, with passwords, from now on.")
+@click.option("--no-listen", is_flag=True, help="Serve this machine only, from now on.")
+def start(listen: str | None, no_listen: bool) -> None:
+    """Start the embedded server; nothing happens where it runs.
+
+    With --listen it takes connections over TCP from logins made by `open3dsg db user add`, whose passwords
+    are never sent in clear; what is asked and answered is not encrypted. 0.0.0.0 is every address of this
+    machine. Every later start listens there too, until --no-listen.
+    """
+    from open3dsg.db.server_choices import parse_listen
+
+    if listen is not None and no_listen:
+        raise UserError("--listen and --no-listen exclude each other: say one of them")
+    address = None if listen is None else parse_listen(listen)
     server = _own_server(load_settings(), "start")
-    server.ensure_running()
+    if address is not None or no_listen:
+        server.listen_on(address)
+    else:
+        server.ensure_running()
     status = server.status()
     click.echo(f"PostgreSQL {status.version} is running (pid {status.pid}) in {status.data_folder}")
+    if status.listen is not None:
+        _tell_how_to_join(parse_listen(status.listen))
 
 
 @db.command(epilog="Example: open3dsg db stop")
@@ -132,6 +157,13 @@ def stats(as_json: bool) -> None:
     )
 
 
+def _tell_how_to_join(address: Listen) -> None:
+    reach = "for this machine only" if address.is_local else "for other machines"
+    click.echo(f"listening on {address} {reach}: passwords asked for, connections not encrypted")
+    message("next: open3dsg db user add NAME --role worker")
+    message(f"then, where that login works: OPEN3DSG_DATABASE_URL={address.url()}")
+
+
 def _own_server(settings: Settings, action: str) -> EmbeddedServer:
     from open3dsg.db.connect import embedded_server
 
@@ -152,7 +184,7 @@ def _given_server_status(url: str) -> dict[str, object]:
 
 
 def _psql_program() -> str:
-    from open3dsg.db.server import binaries
+    from open3dsg.db.server_programs import binaries
 
     try:
         return str(binaries(18) / "psql")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from open3dsg.db.refusals import check_vector, explain_refusal
 from open3dsg.db.settings import mask_password
 from open3dsg.errors import UserError
 
@@ -67,7 +68,9 @@ def connect(url: str) -> psycopg.Connection[Any]:
     try:
         connection = psycopg.connect(make_conninfo("", **options))
     except psycopg.OperationalError as error:
-        raise UserError(_explain(str(error), url)) from error
+        raise UserError(explain_refusal(str(error), url)) from error
+    except psycopg.ProgrammingError as error:
+        raise UserError(f"cannot read the database URL {mask_password(url)!r}: {error}") from error
     try:
         _check_version(connection, url)
         _register_vector(connection)
@@ -79,14 +82,22 @@ def connect(url: str) -> psycopg.Connection[Any]:
 
 def check_schema(connection: psycopg.Connection[Any]) -> None:
     """Raise UserError where the database has no tables of ours, or those of another version."""
-    from open3dsg.db.migrate import current_revision, head_revision, is_current, known_revisions
+    from open3dsg.db.migrate import (
+        current_revision,
+        head_revision,
+        is_current,
+        known_revisions,
+        refuse_foreign,
+    )
 
+    check_vector(connection)
     if is_current(connection):
         return
     current = current_revision(connection)
     if current is None:
         raise UserError(f"the database has no open3dsg tables: {_MIGRATE}")
     if current not in known_revisions():
+        refuse_foreign(connection, current)
         raise UserError(
             f"the database is at schema revision {current}, newer than this package's {head_revision()}:"
             " install a newer open3dsg"
@@ -121,9 +132,10 @@ def open_store(settings: Settings) -> psycopg.Connection[Any]:
 
 def _is_behind(connection: psycopg.Connection[Any]) -> bool:
     from open3dsg.db.migrate import current_revision, is_current, known_revisions
+    from open3dsg.db.queue_schema import is_behind
 
     if is_current(connection):
-        return False
+        return is_behind(connection)
     current = current_revision(connection)
     return current is None or current in known_revisions()
 
@@ -152,14 +164,3 @@ def _register_vector(connection: psycopg.Connection[Any]) -> None:
 
         register_vector(connection)
     connection.rollback()  # the look-ups began a transaction
-
-
-def _explain(message: str, url: str) -> str:
-    """Put libpq's reason for a failed connection in one line with the way out."""
-    shown, reason = mask_password(url), mask_password(" ".join(message.split()))
-    if "password authentication failed" in reason or "no password supplied" in reason:
-        return f"{shown}: the server refused the user name or password ({reason})"
-    missing = re.search(r'database "(.*)" does not exist', reason)
-    if missing is not None:
-        return f"{shown}: the server has no database {missing[1]!r}: make it with `createdb {missing[1]}`"
-    return f"{shown}: cannot connect: {reason}; OPEN3DSG_DATABASE_URL names the server"

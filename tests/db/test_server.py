@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 
 from open3dsg.db.server import EmbeddedServer
+from open3dsg.db.server_programs import binaries
 from open3dsg.errors import UserError
 
 VERSIONS = (16, 18)
@@ -326,3 +328,92 @@ def test_as_root_closed_parents_open_for_passing_only_and_it_is_told(folder: Pat
     assert any(str(closed) in line and "0700 -> 0701" in line for line in told)
     assert psutil.Process(_pid(server)).uids().effective == server.data_folder.stat().st_uid != 0
     assert server.data_folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_zombie_with_the_number_of_the_pid_file(folder: Path, made: Maker) -> None:
+    server = made(folder)
+    server.ensure_running()
+    uid = server.data_folder.stat().st_uid
+    zombie = subprocess.Popen(["true"], user=uid if os.geteuid() == 0 else None)
+    while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    _leave_pid_file(server, zombie.pid)
+    assert server.status().running is False
+    assert _value(server.ensure_running(), "1") == 1
+    zombie.wait()
+
+
+@pytest.mark.parametrize("content", [b"", b"12", b"garbage\n\xff\xfe\n" * 9, b"99999999999999999999\n/x\n"])
+def test_a_damaged_pid_file_is_no_obstacle(folder: Path, made: Maker, content: bytes) -> None:
+    server = made(folder)
+    (server.data_folder / "postmaster.pid").write_bytes(content)
+    assert server.status().running is False
+    assert server.stop() is False
+    assert _value(server.ensure_running(), "1") == 1
+
+
+def test_a_pid_file_damaged_under_a_living_server_starts_no_second_one(folder: Path, made: Maker) -> None:
+    server = made(folder)
+    url = server.ensure_running()
+    pid_file = server.data_folder / "postmaster.pid"
+    whole = pid_file.read_bytes()
+    pid_file.write_bytes(b"")
+    assert server.ensure_running() == url
+    with pytest.raises(UserError, match=r"its postmaster\.pid is damaged"):
+        server.stop()
+    assert server.log_file.read_text(encoding="utf-8").count("starting PostgreSQL") == 1
+    pid_file.write_bytes(whole)
+    assert server.stop()
+
+
+def test_a_very_long_path(folder: Path, made: Maker) -> None:
+    home = folder / ("räum " * 40).strip() / ("x" * 200)
+    home.mkdir(parents=True)
+    server = made(home)
+    assert len(os.fsencode(server.data_folder)) > 400
+    assert _value(server.ensure_running(), "current_setting('data_directory')") == str(server.data_folder)
+
+
+def test_the_database_of_another_major_version_is_named(folder: Path, made: Maker) -> None:
+    made(folder, 16).data_folder.rename(folder / "postgres-18")
+    with pytest.raises(UserError, match=r"holds a database of PostgreSQL 16.*OPEN3DSG_POSTGRES_VERSION=16"):
+        _server(folder).ensure_running()
+
+
+def test_a_damaged_database_is_named(folder: Path, made: Maker) -> None:
+    server = made(folder)
+    (server.data_folder / "PG_VERSION").write_bytes(b"")
+    with pytest.raises(UserError, match="the database is damaged, restore the folder from a backup"):
+        server.ensure_running()
+    (server.data_folder / "PG_VERSION").write_bytes(b"18\n")
+    (server.data_folder / "global" / "pg_control").unlink()
+    with pytest.raises(UserError, match=r"did not start: .*pg_control.*\.log"):
+        server.ensure_running()
+
+
+def test_a_data_folder_open_to_others_is_told(folder: Path, made: Maker) -> None:
+    server = made(folder)
+    server.data_folder.chmod(0o755)
+    with pytest.raises(UserError, match="has invalid permissions: Permissions should be u=rwx"):
+        server.ensure_running()
+
+
+def test_a_query_that_outlives_its_killed_server_is_ended(folder: Path, made: Maker) -> None:
+    told: list[str] = []
+    server = EmbeddedServer(made(folder).home, 18, FAST, say=told.append)
+    url = server.ensure_running()
+    busy = subprocess.Popen(
+        ["psql", url, "-c", "SELECT count(*) FROM generate_series(1, 1000000000000)"],
+        executable=binaries(18) / "psql",
+        stderr=subprocess.DEVNULL,
+    )
+    with psycopg.connect(url, autocommit=True) as connection:
+        active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%series%'"
+        while connection.execute(active).fetchone() != (2,):  # it and we
+            time.sleep(0.02)
+    postmaster = psutil.Process(_pid(server))
+    postmaster.kill()
+    postmaster.wait()
+    assert _value(server.ensure_running(), "1") == 1
+    assert any("ending what a killed server of" in line for line in told)
+    assert busy.wait(60) == 2

@@ -8,19 +8,23 @@ from open3dsg.db import server_files as files
 from open3dsg.db.server_account import Account, server_account
 
 _RUNNING = b"123\n/data\n1700000000\n5432\n/data/so cket\n\n   264   7\nready   \n"
-_GIB = 2**30
 
 
 def test_a_whole_pid_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "postmaster.pid").write_bytes(_RUNNING)
-    assert files.read_pid_file(tmp_path) == files.PidFile(123, Path("/data/so cket"), "ready")
+    assert files.read_pid_file(tmp_path) == files.PidFile(123, 5432, Path("/data/so cket"), None, "ready")
 
 
 @pytest.mark.parametrize("lines", range(1, 8))
 def test_a_pid_file_of_a_starting_server_lacks_lines(tmp_path: Path, lines: int) -> None:
     (tmp_path / "postmaster.pid").write_bytes(b"\n".join(_RUNNING.split(b"\n")[:lines]))
     found = files.read_pid_file(tmp_path)
-    assert found == files.PidFile(123, Path("/data/so cket") if lines >= 5 else None, None)
+    assert found == files.PidFile(123, 5432, Path("/data/so cket") if lines >= 5 else None, None, None)
+
+
+def test_a_pid_file_names_the_tcp_address(tmp_path: Path) -> None:
+    (tmp_path / "postmaster.pid").write_bytes(b"9\n/data\n1700000000\n6000\n/s\n::1\n   264   7\nready   \n")
+    assert files.read_pid_file(tmp_path) == files.PidFile(9, 6000, Path("/s"), "::1", "ready")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"-5\n/data\n", b"rubbish", b"\xff\xfe"])
@@ -55,13 +59,13 @@ def test_the_socket_has_a_short_folder_of_its_own_otherwise(name: str) -> None:
     folder = files.socket_folder(Path(name), 1000)
     assert folder.parent == Path("/tmp")
     assert folder == files.socket_folder(Path(name), 1000)
-    assert len(os.fsencode(folder / ".s.PGSQL.5432")) <= files.LONGEST_SOCKET_PATH
+    assert len(os.fsencode(folder / ".s.PGSQL.65535")) <= files.LONGEST_SOCKET_PATH
     others = {files.socket_folder(Path(name), 1001), files.socket_folder(Path(name + "x"), 1000)}
     assert folder not in others
 
 
 def test_the_longest_path_that_fits_is_the_limit() -> None:
-    room = files.LONGEST_SOCKET_PATH - len("/.s.PGSQL.5432")
+    room = files.LONGEST_SOCKET_PATH - len("/.s.PGSQL.65535")
     fits, too_long = Path("/" + "x" * (room - 1)), Path("/" + "x" * room)
     assert files.socket_folder(fits, 0) == fits
     assert files.socket_folder(too_long, 0) != too_long
@@ -72,19 +76,6 @@ def test_libpq_reads_the_folder_back_from_the_url(folder: str) -> None:
     options = conninfo_to_dict(files.server_url(Path(folder)))
     assert options["host"] == folder
     assert (options["port"], options["user"], options["dbname"]) == ("5432", "open3dsg", "open3dsg")
-
-
-def test_tuning_is_modest_on_any_machine() -> None:
-    small, large = files.tuning(1 * _GIB, 8 * _GIB), files.tuning(1024 * _GIB, 8 * _GIB)
-    assert (small["shared_buffers"], small["maintenance_work_mem"]) == ("64MB", "64MB")
-    assert (large["shared_buffers"], large["maintenance_work_mem"]) == ("512MB", "1024MB")
-    assert "fsync" not in large
-    assert large["jit"] == "off"
-
-
-def test_index_builds_are_serial_where_shared_memory_is_short() -> None:
-    assert files.tuning(24 * _GIB, 64 * 2**20)["max_parallel_maintenance_workers"] == "0"
-    assert "max_parallel_maintenance_workers" not in files.tuning(24 * _GIB, 12 * _GIB)
 
 
 def test_configuration_values_are_quoted() -> None:
@@ -107,11 +98,52 @@ def test_configuration_values_are_quoted() -> None:
             "1 [5] PANIC:  cannot abort\n",
             "PANIC:  No space left on device",
         ),
+        (
+            "1 [5] FATAL:  data directory has wrong permissions\n1 [5] DETAIL:  They should be 0700.\n",
+            "FATAL:  data directory has wrong permissions: They should be 0700.",
+        ),
         ("initdb: error: disk full\ninitdb: removing contents\n", "initdb: error: disk full"),
     ],
 )
 def test_the_reason_is_the_line_that_matters(text: str, reason: str) -> None:
     assert files.main_reason(text) == reason
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('LOG:  listening on IPv4 address "0.0.0.0", port 5432', None),
+        (
+            'LOG:  could not bind IPv4 address "0.0.0.0": Address already in use',
+            "Address already in use (another program has the port)",
+        ),
+        (
+            'LOG:  could not bind IPv6 address "fe80::1": Cannot assign requested address',
+            "Cannot assign requested address (it is not one of this machine's)",
+        ),
+        (
+            'LOG:  could not bind IPv4 address "127.0.0.1": Permission denied',
+            "Permission denied (ports below 1024 are the system's)",
+        ),
+        (
+            'LOG:  could not translate host name "x", service "5432" to address: Name or service not known',
+            "Name or service not known",
+        ),
+    ],
+)
+def test_why_a_server_cannot_listen(line: str, reason: str | None) -> None:
+    log = f"1 [7] LOG:  starting PostgreSQL\n1 [7] {line}\n1 [7] LOG:  listening on Unix socket\n"
+    assert files.listen_trouble(log) == reason
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files.write_whole(path, b"old", os.geteuid(), os.getegid())
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.with_name("file.new").mkdir()  # in the way, as a full disk is
+    with pytest.raises(OSError, match=r"file\.new"):
+        files.write_whole(path, b"new", os.geteuid(), os.getegid())
+    assert path.read_bytes() == b"old"
 
 
 def test_folder_size_counts_files_at_every_depth(tmp_path: Path) -> None:
