@@ -13,6 +13,7 @@ BEGIN
         FROM pg_class c
         WHERE c.relkind = 'r'
           AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'scan'::regclass)
+          AND has_table_privilege(c.oid, 'SELECT')
         ORDER BY c.relname
     LOOP
         RETURN QUERY EXECUTE format(
@@ -20,7 +21,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION storage_report_v1 IS 'rows, bytes and index bytes of every table, counted exactly';
+COMMENT ON FUNCTION storage_report_v1 IS 'rows, bytes and index bytes of every table that one may read, counted exactly';
 
 CREATE OR REPLACE FUNCTION missing_frames_v1(of_scan text DEFAULT NULL)
 RETURNS TABLE (scan text, instance integer, label text, point_count integer, dataset text, scan_id bigint)
@@ -29,7 +30,7 @@ AS $$
     SELECT n.scan, n.instance, n.label, n.point_count, n.dataset, n.scan_id
     FROM v_node n
     WHERE (of_scan IS NULL OR n.scan = of_scan)
-      AND EXISTS (SELECT FROM ledger l WHERE l.scan_id = n.scan_id AND l.step = 'observe')
+      AND EXISTS (SELECT FROM ledger l WHERE l.scan_id = n.scan_id AND l.step = 'observe' AND NOT l.stale)
       AND NOT EXISTS (SELECT FROM observation o
                       WHERE (o.scan_id, o.instance_no) = (n.scan_id, n.instance))
     ORDER BY n.scan_id, n.instance
