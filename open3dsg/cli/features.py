@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from open3dsg.cli.output import json_option, message
-from open3dsg.cli.session import check_force, exit_on_failures, open_for_work, run_and_report, step_options
+from open3dsg.cli.session import check_force, open_for_work, run_and_report, step_options
 from open3dsg.errors import UserError
 
 
@@ -39,30 +39,18 @@ def dump(
     as_json: bool,
 ) -> None:
     """Embed what the frames show of each instance, and the class lists of the store."""
-    from open3dsg.encoders.registry import load_encoder
     from open3dsg.steps.features import DumpNodes, FeatureOptions
-    from open3dsg.store.encoders import activate_encoder, embed_vocabularies, register_encoder
     from open3dsg.store.scans import select_scans
 
     if not nodes:
         raise UserError("nothing to dump: say --nodes")
     check_force(force, scans)
     options = FeatureOptions(encoder, top_k_frames, scales)
-    loaded = load_encoder(encoder)
+    work = DumpNodes(options, force, replace)
+    work.prepare()
     with open_for_work() as store:
         keys = select_scans(store.connection, dataset=dataset, split=split, scans=scans)
-        stored = register_encoder(store.connection, loaded)
-        work = DumpNodes(options, force, replace)
-        report = run_and_report("features", work, keys, store=store, jobs=jobs, as_json=as_json)
-        terms = embed_vocabularies(store.connection, stored)
-        if not activate_encoder(store.connection, stored):
-            message(
-                f"{encoder} still means an earlier revision, which has more nodes; these are"
-                f" {stored.name}@{stored.revision}, until they are as many"
-            )
-    if terms:
-        message(f"embedded {terms} terms of class lists")
-    exit_on_failures(report)
+        run_and_report("features", work, keys, store=store, jobs=jobs, as_json=as_json)
 
 
 @features.command(epilog="Example: open3dsg features index conse")
@@ -76,6 +64,7 @@ def index(encoder: str) -> None:
     from open3dsg.store.encoders import find_encoder
 
     with open_for_work() as store:
+        store.connection.add_notice_handler(lambda notice: message(f"note: {notice.message_primary}"))
         stored = find_encoder(store.connection, encoder)
         name = fetch_value(
             store.connection, "create_node_index", {"encoder": f"{stored.name}@{stored.revision}"}

@@ -13,11 +13,11 @@ from open3dsg.db.settings import load_settings
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from psycopg import Connection
 
-    from open3dsg.steps.runner import Work
+    from open3dsg.steps.runner import Step
     from open3dsg.steps.summary import Report
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -74,27 +74,38 @@ def check_force(force: bool, scans: Sequence[str]) -> None:
 
 
 def run_and_report(
-    step: str, work: Work, scans: Sequence[str], *, store: Store, jobs: int, as_json: bool
-) -> Report:
-    """Run a step over scans with progress; print what it did, and the scans that failed on standard error."""
+    step: str, work: Step, scans: Sequence[str], *, store: Store, jobs: int, as_json: bool
+) -> None:
+    """Run a step over scans with progress; print what it did, and the scans that failed on standard error.
+
+    Below `open3dsg jobs submit` the step is put into the queue instead. Leaves with 2 where a scan failed.
+    """
+    from open3dsg.cli.submission import Submission, submit_and_report
     from open3dsg.steps.runner import run_step
 
+    submission = click.get_current_context().find_object(Submission)
+    if submission is not None:
+        submit_and_report(step, work, scans, submission, store=store, as_json=as_json)
+        return
     with progress(step, len(scans)) as advance:
         report = run_step(step, work, scans, url=store.url, jobs=jobs, advance=advance)
+    remarks = work.close(store.connection) if report.done + report.skipped else ()
     if as_json:
         print_json(report.as_json())
     else:
         _print_report(report)
-    for scan, reason in list(report.failures.items())[:_LISTED]:
+    for remark in remarks:
+        message(remark)
+    exit_on_failures(report.failures)
+
+
+def exit_on_failures(failures: Mapping[str, str]) -> None:
+    """Tell which scans failed, the first of them by name, and leave with 2 where there are any."""
+    for scan, reason in list(failures.items())[:_LISTED]:
         message(f"error: {scan}: {reason}")
-    if len(report.failures) > _LISTED:
-        message(f"error: and {len(report.failures) - _LISTED} more; --json lists all")
-    return report
-
-
-def exit_on_failures(report: Report) -> None:
-    """Leave with 2 where a scan failed; `run_and_report` has said why."""
-    if report.failures:
+    if len(failures) > _LISTED:
+        message(f"error: and {len(failures) - _LISTED} more; --json lists all")
+    if failures:
         raise click.exceptions.Exit(2)
 
 

@@ -1,7 +1,8 @@
 """What is done: one row a (scan, step, variant, chunk), written in the transaction of its rows.
 
 A row counts as done when the step's integer version and the hash of its options are the present ones. The
-version is raised by hand when a step's output changes meaning; an ordinary commit re-does nothing.
+version is raised by hand when a step's output changes meaning; an ordinary commit re-does nothing. A row that
+is stale is not done either: what a step wrote is valid but for instances whose rows were dropped since.
 """
 
 from __future__ import annotations
@@ -66,6 +67,16 @@ def chunks_done(connection: Connection[Any], scan_id: int, entry: Entry) -> froz
     return frozenset(chunk for (chunk,) in rows)
 
 
+def is_begun(connection: Connection[Any], scan_id: int, entry: Entry) -> bool:
+    """Tell whether rows of `entry`, with these options and this version, are there, even if not all."""
+    return bool(fetch_value(connection, "ledger_is_begun", {"scan_id": scan_id, **entry.key()}))
+
+
+def mark_stale(connection: Connection[Any], scan_id: int, steps: Iterable[str]) -> None:
+    """Note in the present transaction that `steps` of a scan have to fill in rows that it dropped."""
+    execute(connection, "ledger_mark_stale", {"scan_id": scan_id, "steps": list(steps)})
+
+
 def record(
     connection: Connection[Any],
     scan_id: int,
@@ -124,12 +135,47 @@ def scan_lock(connection: Connection[Any], dataset: str, scan: str) -> Iterator[
     The lock belongs to the session: the server lets go of it when a process dies. Work below it opens its
     own transactions, so the connection must commit by itself: ValueError where it does not.
     """
+    with _lock(connection, f"{dataset}/{scan}", shared=False):
+        yield
+
+
+@contextmanager
+def scan_lock_at_once(connection: Connection[Any], dataset: str, scan: str) -> Iterator[None]:
+    """Keep others away from the scan; UserError where somebody works on it now. Else as `scan_lock`."""
+    if fetch_value(connection, "try_lock_scan", {"name": f"{dataset}/{scan}"}) is not True:
+        raise UserError(f"someone is at work on scan {dataset}/{scan}: run the same command again later")
+    try:
+        with scan_lock(connection, dataset, scan):  # a session may hold a lock twice
+            yield
+    finally:
+        if not connection.closed:
+            execute(connection, "unlock_scan", {"name": f"{dataset}/{scan}", "shared": False})
+
+
+@contextmanager
+def chunk_lock(
+    connection: Connection[Any], dataset: str, scan: str, entry: Entry, chunk: int
+) -> Iterator[None]:
+    """Wait for one chunk of `entry`, and keep others out of it; other chunks of the scan go on beside it.
+
+    Whoever works on the whole scan waits for its chunks, and they for him. Else as `scan_lock`.
+    """
+    name = f"{dataset}/{scan}"
+    with (
+        _lock(connection, name, shared=True),
+        _lock(connection, f"{name}/{entry.step} {entry.variant} {chunk}", shared=False),
+    ):
+        yield
+
+
+@contextmanager
+def _lock(connection: Connection[Any], name: str, *, shared: bool) -> Iterator[None]:
     if not connection.autocommit:
         raise ValueError("steps need a connection with autocommit, such as open_store gives")
-    name = {"name": f"{dataset}/{scan}"}
-    execute(connection, "lock_scan", name)
+    parameters = {"name": name, "shared": shared}
+    execute(connection, "lock_scan", parameters)
     try:
         yield
     finally:
         if not connection.closed:
-            execute(connection, "unlock_scan", name)
+            execute(connection, "unlock_scan", parameters)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 
+from open3dsg.db import queue_schema
 from open3dsg.db.queries import execute, fetch_value
+from open3dsg.db.refusals import check_vector
 from open3dsg.db.resources import migrations_folder, sql_folder
 from open3dsg.errors import UserError
 
@@ -97,6 +99,7 @@ def is_current(connection: Connection[Any]) -> bool:
     """Tell whether tables and functions are those of this package."""
     return (
         current_revision(connection) is not None
+        and fetch_value(connection, "has_table", {"name": "store_meta"}) is True
         and fetch_value(connection, "store_meta_value", {"key": "schema_hash"}) == schema_hash()
     )
 
@@ -111,7 +114,8 @@ def migrate(url: str, revision: str = "head") -> list[str]:
 
     with _transaction(url) as (connection, passed, config):
         _refuse_newer(connection)
-        if revision == "head" and is_current(connection):
+        check_vector(connection)
+        if revision == "head" and is_current(connection) and not queue_schema.is_behind(connection):
             return []
         _create_extension(connection)
         current = current_revision(connection)
@@ -127,6 +131,8 @@ def migrate(url: str, revision: str = "head") -> list[str]:
             _install(connection)
         elif fetch_value(connection, "has_table", {"name": "store_meta"}) is True:
             execute(connection, "store_meta_delete", {"key": "schema_hash"})
+        else:
+            queue_schema.drop_queue(connection)
     return passed
 
 
@@ -136,12 +142,25 @@ def _transaction(url: str) -> Iterator[tuple[Connection[Any], list[str], Config]
     passed: list[str] = []
     config = _config()
     engine = engine_for(url)
-    with engine.begin() as alchemy:
+    with _plain_errors(), engine.begin() as alchemy:
         raw = cast("Connection[Any]", alchemy.connection.driver_connection)
         execute(raw, "lock_migration")
         config.attributes["connection"] = alchemy
         config.attributes["passed"] = passed
         yield raw, passed, config
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise what psycopg raised where SQLAlchemy wraps it: the command line tells those in one line."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise error.orig from error
+        raise
 
 
 def _is_downgrade(current: str | None, revision: str) -> bool:
@@ -158,16 +177,32 @@ def _is_downgrade(current: str | None, revision: str) -> bool:
 
 def _refuse_newer(connection: Connection[Any]) -> None:
     current = current_revision(connection)
-    if current is not None and current not in known_revisions():
+    if current is None or current in known_revisions():
+        return
+    refuse_foreign(connection, current)
+    raise UserError(
+        f"the database is at schema revision {current}, which this package does not know"
+        f" (its newest is {head_revision()}): install a newer open3dsg"
+    )
+
+
+def refuse_foreign(connection: Connection[Any], revision: str) -> None:
+    """Raise UserError where a revision that we do not know is that of another program's tables."""
+    if fetch_value(connection, "has_table", {"name": "store_meta"}) is not True:
         raise UserError(
-            f"the database is at schema revision {current}, which this package does not know"
-            f" (its newest is {head_revision()}): install a newer open3dsg"
+            f"the database has the tables of another program (alembic_version {revision}): make one for"
+            " open3dsg with `createdb` and name it in OPEN3DSG_DATABASE_URL"
         )
 
 
 def _create_extension(connection: Connection[Any]) -> None:
     if fetch_value(connection, "has_vector_type") is True:
         return
+    if fetch_value(connection, "vector_version") is not None:
+        raise UserError(
+            "pgvector is in a schema that this role does not search: let an administrator run `ALTER"
+            " EXTENSION vector SET SCHEMA public;`, or add its schema to the role's search_path"
+        )
     try:
         execute(connection, "create_vector_extension")
     except psycopg.errors.InsufficientPrivilege as error:
@@ -180,6 +215,7 @@ def _create_extension(connection: Connection[Any]) -> None:
             "this PostgreSQL server has no pgvector: install pgvector 0.8 or newer on it"
             " (Debian: postgresql-NN-pgvector)"
         ) from error
+    check_vector(connection)
 
 
 def _replace(connection: Connection[Any]) -> None:
@@ -205,6 +241,7 @@ def _uninstall(connection: Connection[Any]) -> None:
 def _install(connection: Connection[Any]) -> None:
     # A function may only SET hnsw parameters in a session where vector.so is loaded: use the type once.
     execute(connection, "load_vector_library")
+    queue_schema.install_queue(connection)  # before the numbered files: one of them grants rights on it
     for _name, text in sql_files():
         connection.execute(text)
     execute(connection, "store_meta_set", {"key": "schema_hash", "value": schema_hash()})

@@ -7,7 +7,7 @@ embedding is the mean of the views, made unit length. The views stay beside it a
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -26,11 +26,17 @@ from open3dsg.geometry.crops import crop_scales, upright_quarter_turns
 from open3dsg.geometry.pixels import PixelGrid
 from open3dsg.steps.summary import Summary
 from open3dsg.steps.views import Camera, Look, View, look
-from open3dsg.store.encoders import StoredEncoder, register_encoder
+from open3dsg.store.encoders import (
+    StoredEncoder,
+    activate_encoder,
+    embed_vocabularies,
+    register_encoder,
+)
 from open3dsg.store.scans import StoredScan, find_scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
     from psycopg import Connection
@@ -75,23 +81,70 @@ class DumpNodes:
     options: FeatureOptions
     force: bool = False
     replace: bool = False
+    chunk: int | None = None  # only this one, while others work on the other chunks; None: all
 
     def __call__(self, connection: Connection[Any], scan: str) -> Summary:
-        """Embed the instances of one scan, chunk by chunk; chunks that are done are not done again."""
-        stored = find_scan(connection, scan)
+        """Embed the instances of one scan, chunk by chunk; chunks that are done are not done again.
+
+        A `chunk` that the scan has no longer, since fewer instances are seen, has nothing left to do.
+        """
+        stored, row, entry = self._bind(connection, scan)
         stored.check_root()
-        encoder = _encoder(self.options.encoder)
-        row = register_encoder(connection, encoder)
-        entry = ledger.Entry("features.nodes", VERSION, asdict(self.options), f"{row.name}@{row.revision}")
-        with ledger.scan_lock(connection, stored.dataset, stored.name):
-            done = frozenset() if self.force else ledger.chunks_done(connection, stored.scan_id, entry)
-            if not (done or self.force or self.replace):
-                ledger.check_same_options(connection, stored.scan_id, entry)
-            if not fetch_value(connection, "is_observed", {"scan_id": stored.scan_id}):
-                raise UserError(
-                    f"scan {stored.key} has no observations: run `open3dsg observe --scan {stored.key}` first"
-                )
-            return _Dump(connection, stored, encoder, row, entry, self.options).run(done)
+        with self._lock(connection, stored, entry):
+            done = self._done(connection, stored, entry)
+            begun = not self.force and ledger.is_begun(connection, stored.scan_id, entry)
+            encoder = _encoder(self.options.encoder)
+            dump = _Dump(connection, stored, encoder, row, entry, self.options, begun)
+            return dump.run(done) if self.chunk is None else dump.run_one(self.chunk, done)
+
+    def prepare(self) -> None:
+        """Load the encoder, so that UserError says what is wrong with it before any scan is begun."""
+        _encoder(self.options.encoder)
+
+    def parts(self, connection: Connection[Any], scan: str) -> Sequence[int | None]:
+        """Return the chunks that are left to do, each work for itself; None is a scan of a single chunk."""
+        stored, _row, entry = self._bind(connection, scan)
+        done = self._done(connection, stored, entry)
+        seen = fetch_value(connection, "instances_observed", {"scan_id": stored.scan_id})
+        chunks = max(1, -(-seen // CHUNK))
+        left = [chunk for chunk in range(chunks) if chunk not in done]
+        return [None] if left and chunks == 1 else left
+
+    def close(self, connection: Connection[Any]) -> Sequence[str]:
+        """Embed the class lists of the store, and let the encoder's name mean this revision."""
+        row = register_encoder(connection, _encoder(self.options.encoder))
+        terms = embed_vocabularies(connection, row)
+        told = [f"embedded {terms} terms of class lists"] if terms else []
+        if not activate_encoder(connection, row):
+            told.append(
+                f"{row.name} still means an earlier revision, which has more nodes; these are"
+                f" {row.name}@{row.revision}, until they are as many"
+            )
+        return told
+
+    def _bind(self, connection: Connection[Any], scan: str) -> tuple[StoredScan, StoredEncoder, ledger.Entry]:
+        stored = find_scan(connection, scan)
+        row = register_encoder(connection, _encoder(self.options.encoder))
+        variant = f"{row.name}@{row.revision}"
+        return stored, row, ledger.Entry("features.nodes", VERSION, asdict(self.options), variant)
+
+    def _lock(
+        self, connection: Connection[Any], stored: StoredScan, entry: ledger.Entry
+    ) -> AbstractContextManager[None]:
+        if self.chunk is None:
+            return ledger.scan_lock(connection, stored.dataset, stored.name)
+        return ledger.chunk_lock(connection, stored.dataset, stored.name, entry, self.chunk)
+
+    def _done(self, connection: Connection[Any], stored: StoredScan, entry: ledger.Entry) -> frozenset[int]:
+        """Return the chunks that need not be done; UserError where the scan is not ready for the step."""
+        done = frozenset() if self.force else ledger.chunks_done(connection, stored.scan_id, entry)
+        if not (done or self.force or self.replace):
+            ledger.check_same_options(connection, stored.scan_id, entry)
+        observed = fetch_value(connection, "is_observed", {"scan_id": stored.scan_id})
+        if observed is not True:
+            lacks = "has no observations" if observed is None else "lacks observations of changed instances"
+            raise UserError(f"scan {stored.key} {lacks}: run `open3dsg observe --scan {stored.key}` first")
+        return done
 
 
 @cache
@@ -110,57 +163,107 @@ class _Dump:
     row: StoredEncoder
     entry: ledger.Entry
     options: FeatureOptions
+    begun: bool  # rows with these options are there and stay; else all rows give way to new ones
 
     def run(self, done: frozenset[int]) -> Summary:
-        """Write the chunks that are not `done`; none done means that old rows give way to new ones."""
+        """Write the chunks that are not `done`."""
+        views, chunks = self._chunks()
+        if len(done) == len(chunks):
+            return Summary(skipped=True)
+        counts = Counter({"nodes": 0, "views": 0, "instances_unseen": self._unseen(views)})
+        problems: list[Problem] = []
+        begun = self.begun
+        for chunk, members in enumerate(chunks):
+            if chunk not in done:
+                kept = self._kept(members, views) if begun else {}
+                lacking = [number for number in members if number not in kept]
+                seen = self._look(lacking, views, kept)
+                with self.connection.transaction():
+                    self._clear(lacking if begun else None)
+                    counts.update(self._write(seen, kept, chunk, len(chunks)))
+                begun = True
+                problems += seen.problems
+        return Summary(counts, problems)
+
+    def run_one(self, chunk: int, done: frozenset[int]) -> Summary:
+        """Write one chunk while others write others: the first of them clears what all of them replace."""
+        views, chunks = self._chunks()
+        if chunk in done or chunk >= len(chunks):
+            return Summary(skipped=True)
+        kept = self._kept(chunks[chunk], views) if self.begun else {}
+        lacking = [number for number in chunks[chunk] if number not in kept]
+        seen = self._look(lacking, views, kept)
+        with self.connection.transaction():
+            key = {"scan_id": self.scan.scan_id, "encoder_id": self.row.encoder_id}
+            execute(self.connection, "lock_features", key)
+            begun = ledger.is_begun(self.connection, self.scan.scan_id, self.entry)
+            self._clear(lacking if begun else None)
+            counts = Counter(self._write(seen, kept, chunk, len(chunks)))
+        if chunk == 0:
+            counts["instances_unseen"] = self._unseen(views)
+        return Summary(counts, seen.problems)
+
+    def _chunks(self) -> tuple[Mapping[int, Sequence[View]], Sequence[Sequence[int]]]:
+        """Return the views of each instance, and the instances of each chunk."""
         views = _views(self.connection, self.scan, self.options.top_k_frames)
         numbers = sorted(views)
         # A scan that no frame shows has one empty chunk, so that the ledger can say it is done.
-        chunks = [numbers[at : at + CHUNK] for at in range(0, len(numbers), CHUNK)] or [[]]
-        if len(done) == len(chunks):
-            return Summary(skipped=True)
-        cameras = _cameras(self.connection, self.scan, views)
+        return views, [numbers[at : at + CHUNK] for at in range(0, len(numbers), CHUNK)] or [[]]
+
+    def _kept(self, members: Sequence[int], views: Mapping[int, Sequence[View]]) -> Mapping[int, int]:
+        """Return those of `members` that need no look, with the number of looks behind their embedding.
+
+        They have been looked at in every view: one that a view was missing for is looked at again, so that
+        what is told of a chunk is the same as if all of it were done now.
+        """
+        key = {"scan_id": self.scan.scan_id, "encoder_id": self.row.encoder_id, "numbers": list(members)}
+        a_view = len(crop_scales(self.options.scales)) if self.encoder.views == "crops" else 1
+        looks = execute(self.connection, "feature_looks", key).fetchall()
+        return {number: count for number, count in looks if count == a_view * len(views[number])}
+
+    def _unseen(self, views: Mapping[int, Sequence[View]]) -> int:
         with_points = fetch_value(self.connection, "instances_with_points", {"scan_id": self.scan.scan_id})
-        counts = {"nodes": 0, "views": 0, "instances_unseen": with_points - len(numbers)}
-        problems: list[Problem] = []
-        for chunk, members in enumerate(chunks):
-            if chunk not in done:
-                wanted = [view for number in members for view in views[number]]
-                written = self._write(wanted, cameras, problems, chunk, len(chunks), anew=not done)
-                done = done | {chunk}
-                for name, count in written.items():
-                    counts[name] += count
-        return Summary(counts, problems)
+        return int(with_points) - len(views)
+
+    def _look(
+        self, members: Sequence[int], views: Mapping[int, Sequence[View]], kept: Mapping[int, int]
+    ) -> _Features:
+        """Look at all views of some instances; UserError where no photo can be used and none are `kept`."""
+        wanted = {number: views[number] for number in members}
+        features = _Features(self.encoder.dimension)
+        cameras = _cameras(self.connection, self.scan, wanted)
+        scales = crop_scales(self.options.scales)
+        together = [view for of_instance in wanted.values() for view in of_instance]
+        _look_at_all(self.scan, self.encoder, together, cameras, scales, features)
+        if together and not features.views and not kept:
+            raise UserError(
+                f"none of the photographs of scan {self.scan.key} can be used: {features.problems[0].detail}"
+            )
+        return features
+
+    def _clear(self, numbers: Sequence[int] | None = None) -> None:
+        """Drop the features of `numbers`, or all with what the ledger says of them."""
+        key = {"scan_id": self.scan.scan_id, "encoder_id": self.row.encoder_id}
+        if numbers is None:
+            ledger.forget(self.connection, self.scan.scan_id, [self.entry.step], self.entry.variant)
+        execute(self.connection, "feature_clear", {**key, "numbers": numbers})
 
     def _write(
-        self,
-        views: Sequence[View],
-        cameras: Mapping[int, Camera],
-        problems: list[Problem],
-        chunk: int,
-        chunks: int,
-        *,
-        anew: bool,
-    ) -> dict[str, int]:
-        """Look at all views of a chunk, then write its rows and its line in the ledger together."""
-        features = _Features(self.encoder.dimension)
-        told: list[Problem] = []
-        scales = crop_scales(self.options.scales)
-        _look_at_all(self.scan, self.encoder, views, cameras, scales, features, told)
-        if views and not features.views:
-            raise UserError(f"none of the photographs of scan {self.scan.key} can be used: {told[0].detail}")
-        with self.connection.transaction():
-            if anew:
-                key = {"scan_id": self.scan.scan_id, "encoder_id": self.row.encoder_id}
-                ledger.forget(self.connection, self.scan.scan_id, [self.entry.step], self.entry.variant)
-                execute(self.connection, "feature_clear", key)
-            rows = list(features.rows(self.scan, self.row.encoder_id, told))
-            nodes = copy_in(self.connection, "node_feature", COLUMNS, rows)
-            written = {"nodes": nodes, "views": features.views}
-            ledger.record(
-                self.connection, self.scan.scan_id, self.entry, written, told, chunk=chunk, chunks=chunks
-            )
-        problems += told
+        self, features: _Features, kept: Mapping[int, int], chunk: int, chunks: int
+    ) -> Mapping[str, int]:
+        """Write the rows of a chunk beside the `kept` ones, and its line in the ledger, in a transaction.
+
+        Returns what was written now; the ledger counts all of the chunk.
+        """
+        nodes = copy_in(
+            self.connection, "node_feature", COLUMNS, list(features.rows(self.scan, self.row.encoder_id))
+        )
+        written = {"nodes": nodes, "views": features.views}
+        counts = {"nodes": nodes + len(kept), "views": features.views + sum(kept.values())}
+        told = features.problems
+        ledger.record(
+            self.connection, self.scan.scan_id, self.entry, counts, told, chunk=chunk, chunks=chunks
+        )
         return written
 
 
@@ -195,7 +298,6 @@ def _look_at_all(
     cameras: Mapping[int, Camera],
     scales: Sequence[float],
     features: _Features,
-    problems: list[Problem],
 ) -> None:
     """Decode each photograph once, and let the encoder see all its instances."""
     by_frame = defaultdict(list)
@@ -207,20 +309,21 @@ def _look_at_all(
             try:
                 photo = images.read_image(camera.image_uri)
             except BadFileError as error:
-                problems.append(Problem("image_unreadable", str(error)))
+                features.problems.append(Problem("image_unreadable", str(error)))
                 continue
             seen = look(encoder, photo, camera, of_frame, scales)
             features.add(seen)
             if seen.outside:
                 detail = f"{scan.name} frame {frame_no}: {seen.outside} views beyond the edge of the photo"
-                problems.append(Problem("view_outside_photo", detail))
+                features.problems.append(Problem("view_outside_photo", detail))
 
 
 class _Features:
-    """Running sums of the embeddings of each instance, and their evidence."""
+    """Running sums of the embeddings of each instance, their evidence, and the problems met on the way."""
 
     def __init__(self, dimension: int) -> None:
         self.views = 0
+        self.problems: list[Problem] = []
         self._sums: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(dimension))
         self._frames: dict[int, list[int]] = defaultdict(list)
         self._boxes: dict[int, list[int]] = defaultdict(list)
@@ -233,15 +336,13 @@ class _Features:
             self._frames[instance].append(seen.frame_no)
             self._boxes[instance].extend(box.tolist())
 
-    def rows(
-        self, scan: StoredScan, encoder_id: int, problems: list[Problem]
-    ) -> Iterator[tuple[object, ...]]:
+    def rows(self, scan: StoredScan, encoder_id: int) -> Iterator[tuple[object, ...]]:
         """Give the rows of `node_feature`; an embedding that is not finite is refused and reported."""
         for instance, total in sorted(self._sums.items()):
             length = np.linalg.norm(total)
             if not np.isfinite(length) or length == 0:
                 detail = f"{scan.name} instance {instance}: the embedding is zero or not finite"
-                problems.append(Problem("embedding_unusable", detail))
+                self.problems.append(Problem("embedding_unusable", detail))
                 continue
             frames = self._frames[instance]
             yield (

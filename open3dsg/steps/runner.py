@@ -34,6 +34,19 @@ class Work(Protocol):
         """Do the step for one scan."""
 
 
+class Step(Work, Protocol):
+    """Work that can be shared out by the queue, too."""
+
+    def parts(self, connection: Connection[Any], scan: str) -> Sequence[int | None]:
+        """Return the chunks of the scan that are left to do, None for all of it at once; empty: it is done.
+
+        Raises UserError where the step cannot be done, as the step itself would.
+        """
+
+    def close(self, connection: Connection[Any]) -> Sequence[str]:
+        """Do what is to be done once scans are done, and return what there is to tell; again does no harm."""
+
+
 def run_step(
     step: str,
     work: Work,
@@ -68,7 +81,7 @@ def _run_processes(
     threads = max(1, (os.cpu_count() or 1) // jobs)
     # spawn, not fork: threads of numba, torch and libpq do not survive a fork.
     with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (url, work, threads)) as pool:
-        with _ctrl_c_held_back():
+        with ctrl_c_held_back():
             pending = {pool.submit(_run_in_worker, scan): scan for scan in scans}
         try:
             while pending:
@@ -88,7 +101,7 @@ def _run_processes(
 
 
 @contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
+def ctrl_c_held_back() -> Iterator[None]:
     """Hold Ctrl-C back for a moment; processes started meanwhile never get it, not even while they import."""
     if sys.platform == "win32":
         yield
@@ -130,12 +143,17 @@ class _Worker:
 
 
 def _start_worker(url: str, work: Work, threads: int) -> None:
+    set_up_process(threads)
+    _Worker.url, _Worker.work = url, work
+
+
+def set_up_process(threads: int) -> None:
+    """Make this new process one of several that share the cores, leave Ctrl-C to its parent, end with it."""
     # Read when torch and numba load, which they have not yet: workers share the cores out among them.
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: the scan under way ends cleanly
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _Worker.url, _Worker.work = url, work
 
 
 def _end_with_parent() -> None:

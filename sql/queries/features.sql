@@ -31,11 +31,28 @@ ORDER BY e.name
 SELECT name || '@' || revision FROM encoder ORDER BY name, revision
 
 -- name: feature_clear
+-- All features of a scan by an encoder, or those of some instances.
 DELETE FROM node_feature
 WHERE scan_id = %(scan_id)s AND encoder_id = %(encoder_id)s
+  AND (%(numbers)s::integer[] IS NULL OR instance_no = ANY (%(numbers)s))
+
+-- name: lock_features
+-- Until the end of the transaction: chunks that are worked on side by side are written one after the other.
+SELECT pg_advisory_xact_lock(hashtextextended(format('open3dsg:features %%s %%s', %(scan_id)s::bigint,
+                                                     %(encoder_id)s::integer), 0))
+
+-- name: feature_looks
+-- Of some instances, how many looks are behind each embedding.
+SELECT instance_no, cardinality(frame_nos)
+FROM node_feature
+WHERE scan_id = %(scan_id)s AND encoder_id = %(encoder_id)s AND instance_no = ANY (%(numbers)s::integer[])
 
 -- name: is_observed
-SELECT EXISTS (SELECT FROM ledger WHERE scan_id = %(scan_id)s AND step = 'observe')
+-- No row: never; false: but for instances that changed since.
+SELECT NOT stale FROM ledger WHERE scan_id = %(scan_id)s AND step = 'observe'
+
+-- name: instances_observed
+SELECT count(DISTINCT instance_no) FROM observation WHERE scan_id = %(scan_id)s
 
 -- name: instances_with_points
 SELECT count(*) FROM instance WHERE scan_id = %(scan_id)s AND point_count > 0

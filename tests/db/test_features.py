@@ -12,8 +12,8 @@ from open3dsg.encoders.registry import load_encoder
 from open3dsg.errors import UserError
 from open3dsg.query.nodes import search_nodes
 from open3dsg.steps.features import DumpNodes, FeatureOptions
+from open3dsg.steps.status import scan_statuses
 from open3dsg.store.encoders import activate_encoder, find_encoder
-from open3dsg.store.scans import scan_statuses
 from tests import miniature as mini
 from tests import toy_encoder
 from tests.db.pipeline import KEY, Database, content, expected_visible, ingest, observe, rows

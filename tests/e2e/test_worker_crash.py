@@ -1,0 +1,328 @@
+"""Workers that are killed, stopped or cut off: others take over, and the rows are as if nothing had been."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from open3dsg.db import ledger
+from open3dsg.db.connect import connect
+from tests import miniature as mini
+from tests.command import DUMP, OBSERVE, PROGRAM, call, environment
+from tests.conftest import as_url
+from tests.content import Rows, content
+
+NAMES = [f"mini-{number:02}" for number in range(12)]
+PATIENCE_S = 60
+CROWD = "mini-00"  # has so many instances that its features are two items
+
+# As `open3dsg worker --until-empty`, but soon sure that another is dead.
+HURRIED = """
+import sys
+from open3dsg.jobs.worker import Pace, Worker
+def tell(line):
+    print(line, flush=True)
+pace = Pace(beat_s=0.3, silent_s=2.0, poll_s=0.1, backoff_s=0.1)
+Worker(sys.argv[1], tell=tell, concurrency=int(sys.argv[2]), until_empty=True, pace=pace).run()
+"""
+SUBMIT = {
+    "ingest": ("ingest", "3rscan"),
+    "observe": OBSERVE,
+    "features": ("features", *DUMP[2:]),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step to `submit` in a clone of `template`, and what is there once it was run directly."""
+
+    submit: tuple[object, ...]
+    template: str
+    clean: dict[str, Rows]
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return environment(tmp_path_factory.mktemp("command"), "")
+
+
+@pytest.fixture(scope="module")
+def stages(
+    variables: dict[str, str],
+    template: str,
+    new_database: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Stage]:
+    root = tmp_path_factory.mktemp("crash") / "3RScan"
+    for name in NAMES:
+        mini.write_scan(root, name)
+    mini.write_annotations(root, *(mini.subgraph(scan=name) for name in NAMES))
+    mini.write_metadata(root)
+    found = {}
+    for step, direct in (("ingest", ("ingest", "3rscan", root)), ("observe", OBSERVE), ("features", DUMP)):
+        url = as_url(new_database(f"worker_after_{step}", template=template))
+        if step == "features":
+            crowd(url)
+        done = call(variables | {"OPEN3DSG_DATABASE_URL": url}, *direct)
+        assert done.code == 0, done.err
+        with psycopg.connect(url) as connection:
+            found[step] = Stage(
+                (*SUBMIT[step], *direct[2:3] * (step == "ingest")), template, content(connection)
+            )
+        template = f"worker_after_{step}"
+    return found
+
+
+def crowd(url: str) -> None:
+    """Give a scan 100 more instances, each seen as its table is."""
+    with psycopg.connect(url) as connection:
+        for table in ("instance", "observation"):
+            connection.execute(
+                f"INSERT INTO {table}"
+                " SELECT (jsonb_populate_record(t, jsonb_build_object('instance_no', 100 + n))).*"
+                f" FROM {table} t JOIN scan USING (scan_id), generate_series(1, 100) AS n"
+                " WHERE name = %s AND instance_no = 4".encode(),
+                [CROWD],
+            )
+
+
+@dataclass
+class Scene:
+    """A database in which a step is queued, and the workers on it."""
+
+    database: psycopg.Connection[Any]
+    url: str
+    variables: dict[str, str]
+    stack: ExitStack
+
+    def worker(self, concurrency: int = 1) -> subprocess.Popen[str]:
+        """Start a worker that is soon sure that another is dead."""
+        return self._start([sys.executable, "-c", HURRIED, self.url, str(concurrency)])
+
+    def command(self, *arguments: object) -> subprocess.Popen[str]:
+        """Start `open3dsg` with arguments."""
+        return self._start([str(PROGRAM), *map(str, arguments)])
+
+    def _start(self, command: list[str]) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.variables,
+            start_new_session=True,
+        )
+        self.stack.callback(_end, process)
+        return process
+
+    def value(self, query: str) -> Any:
+        row = self.database.execute(query.encode()).fetchone()
+        assert row is not None
+        return row[0]
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def wait_until_blocked(self, items: int = 1) -> None:
+        """Wait until so many items wait for the lock of a scan."""
+        query = (
+            "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
+            " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+        )
+        self.wait_for(lambda: self.value(query) >= items)
+
+    def outcomes(self) -> Counter[str | None]:
+        return Counter(
+            outcome for (outcome,) in self.database.execute("SELECT outcome FROM open3dsg_queue.attempt")
+        )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+    if process.stdout is not None and not process.stdout.closed:
+        process.communicate()
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    children: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+    return children
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill a worker, if it has not ended by itself, and see that what it started ends with it."""
+    children = family(process) if process.poll() is None else []
+    process.kill()
+    process.communicate()
+    assert psutil.wait_procs(children, timeout=PATIENCE_S)[1] == [], "orphans"
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    out, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == code, out
+    assert "Traceback" not in out, out
+    return out
+
+
+@contextmanager
+def scene(
+    stage: Stage, new_database: Callable[..., str], variables: dict[str, str], *options: object
+) -> Iterator[Scene]:
+    url = as_url(new_database("worker_crash", template=stage.template))
+    here = variables | {"OPEN3DSG_DATABASE_URL": url}
+    with ExitStack() as stack, connect(url) as database:
+        database.autocommit = True
+        if stage.submit[0] == "features":
+            crowd(url)
+        done = call(here, "jobs", "submit", *stage.submit, *options)
+        assert done.code == 0, done.err
+        yield Scene(database, url, here, stack)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("ingest", marks=pytest.mark.slow),
+        "observe",
+        pytest.param("features", marks=pytest.mark.slow),
+    ],
+)
+def test_an_item_of_a_killed_worker_is_done_by_another(
+    stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str], step: str
+) -> None:
+    with scene(stages[step], new_database, variables) as here:
+        with ledger.scan_lock(here.database, "3rscan", NAMES[3]):
+            first = here.worker()
+            here.wait_until_blocked()
+            kill(first)
+            second = here.worker()
+            here.wait_for(lambda: here.outcomes()["lost"] == 1)
+        assert "its worker fell silent" in finish(second)
+        items = len(NAMES) + (step == "features")  # the crowd is two
+        assert here.outcomes() == {"done": items, "lost": 1}
+        assert content(here.database) == stages[step].clean
+
+
+def test_a_process_that_is_killed_costs_its_item_an_attempt_and_the_worker_nothing(
+    stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str]
+) -> None:
+    with scene(stages["observe"], new_database, variables, "--max-attempts", 2) as here:
+        with ledger.scan_lock(here.database, "3rscan", NAMES[0]):
+            worker = here.worker()
+            for kills in (1, 2):
+                here.wait_until_blocked(
+                    kills
+                )  # the session of a dead process waits on, until it gets the lock
+                for process in family(worker):
+                    if any("spawn_main" in word for word in process.cmdline()):
+                        process.kill()
+                here.wait_for(lambda kills=kills: here.outcomes()["killed"] == kills)  # type: ignore[misc]
+            told = finish(worker)
+        assert f"observe 3rscan/{NAMES[0]}: failed: its process died: SIGKILL" in told
+        assert here.outcomes() == {"killed": 2, "done": len(NAMES) - 1}
+        retried = call(here.variables, "jobs", "retry", "--failed")
+        assert retried.out == "1 of 1 wait again\n"
+        finish(here.worker())
+        assert content(here.database) == stages["observe"].clean
+
+
+def test_ctrl_c_lets_the_item_under_way_end(
+    stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str]
+) -> None:
+    with scene(stages["observe"], new_database, variables) as here:
+        with ledger.scan_lock(here.database, "3rscan", NAMES[1]):
+            worker = here.command("worker")
+            here.wait_until_blocked()
+            for process in (worker, *family(worker)):
+                process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        told = finish(worker, 130)
+        assert "stopping once 1 items under way have ended" in told
+        assert "worker: 2 done, 0 skipped, 0 failed, 0 waiting" in told
+        assert here.outcomes() == {"done": 2}
+        finish(here.worker())
+        assert content(here.database) == stages["observe"].clean
+
+
+def test_a_second_ctrl_c_gives_the_item_up_and_it_waits_again(
+    stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str]
+) -> None:
+    with scene(stages["observe"], new_database, variables) as here:
+        with ledger.scan_lock(here.database, "3rscan", NAMES[1]):
+            worker = here.command("worker")
+            here.wait_until_blocked()
+            for _ in range(2):
+                worker.send_signal(signal.SIGTERM)
+                time.sleep(0.3)
+            told = finish(worker)
+        assert "1 done, 0 skipped, 0 failed, 1 waiting" in told
+        assert here.outcomes() == {"done": 1, "stopped": 1}
+        finish(here.worker())
+        assert content(here.database) == stages["observe"].clean
+
+
+def test_a_lost_connection_is_told_and_waited_for(
+    stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str]
+) -> None:
+    with scene(stages["ingest"], new_database, variables) as here:
+        with ledger.scan_lock(here.database, "3rscan", NAMES[1]):
+            worker = here.worker()
+            here.wait_until_blocked()
+            here.database.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        finish(worker)
+        assert here.outcomes()["done"] == len(NAMES)
+        assert set(here.outcomes()) <= {"done", "disconnected"}
+        assert content(here.database) == stages["ingest"].clean
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("step", list(SUBMIT))
+def test_workers_killed_again_and_again_write_what_one_run_does(
+    stages: dict[str, Stage],
+    new_database: Callable[..., str],
+    variables: dict[str, str],
+    step: str,
+    workers: int,
+) -> None:
+    moments = random.Random(f"{step} {workers}")
+    stage = stages[step]
+    with scene(stage, new_database, variables, "--max-attempts", 20) as here:
+        for _ in range(3):
+            goal = here.outcomes()["done"] + 1
+            running = [here.worker(2) for _ in range(workers)]
+            here.wait_for(
+                lambda goal=goal, running=running: (
+                    here.outcomes()["done"] >= goal  # type: ignore[misc]
+                    or all(process.poll() is not None for process in running)
+                )
+            )
+            time.sleep(moments.uniform(0, 0.03))
+            kill(running[0])
+            for process in running[1:]:
+                finish(process)
+        finish(here.worker(workers))
+        left = here.value(
+            "SELECT count(*) FROM open3dsg_queue.procrastinate_jobs WHERE status <> 'succeeded'"
+        )
+        assert left == 0
+        assert content(here.database) == stage.clean
