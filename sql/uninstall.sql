@@ -1,7 +1,7 @@
 -- Drops all that the numbered files create, so that a migration sees bare tables. Names that an older
 -- package created stay listed here until the migration that retires them.
-DROP FUNCTION IF EXISTS missing_frames_v1, storage_report_v1, classify_nodes_v1, search_nodes_v1,
+DROP FUNCTION IF EXISTS prune_terms_v1, delete_scan_v1, missing_frames_v1, storage_report_v1, classify_nodes_v1, search_nodes_v1,
     uses_node_index_v1, search_nodes_statement_v1, node_join_v1, node_conditions_v1, create_node_index_v1,
     term_vector_v1,
-    node_index_name_v1, find_encoder_v1;
+    node_index_memory_v1, node_index_name_v1, find_encoder_v1;
 DROP VIEW IF EXISTS v_scan, v_evidence, v_relationship, v_node;

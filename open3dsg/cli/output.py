@@ -18,7 +18,6 @@ import click
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _LINE_EVERY_S = 5.0
-_UNBROKEN_WIDTH = 10_000  # a pipe or file has no width: wrapped cells would break grep and awk
 
 
 def json_option(command: _Command) -> _Command:
@@ -36,8 +35,26 @@ def print_table(
 ) -> None:
     """Print a table on standard output; columns whose header is in `right` are flush right.
 
-    Cells are text as it stands: square brackets are no markup, control characters are replaced.
+    Cells are text as it stands: square brackets are no markup, control characters are replaced. On a
+    terminal they are folded; a pipe or file has no width, and folded cells would break grep and awk.
     """
+    cells = [[_cell(value) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_folded(headers, cells, right)
+        return
+    from rich.cells import cell_len
+
+    columns = [list(column) for column in zip(headers, *cells, strict=True)]
+    widths = [max(map(cell_len, column)) for column in columns]
+    for line in (headers, *cells):
+        padding = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
+        parts = zip(headers, line, padding, strict=True)
+        told = (space + cell if header in right else cell + space for header, cell, space in parts)
+        click.echo("  ".join(told).rstrip())
+
+
+def _print_folded(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str]) -> None:
+    """Print a table as wide as the terminal, cells folded as needed."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -46,8 +63,8 @@ def print_table(
     for header in headers:
         table.add_column(Text(header), justify="right" if header in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    console = Console(width=None if sys.stdout.isatty() else _UNBROKEN_WIDTH)
+        table.add_row(*map(Text, row))
+    console = Console()
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():

@@ -36,6 +36,7 @@ from open3dsg.datasets.jsonfile import member, read_json, typed
 from open3dsg.datasets.layouts import WordList
 from open3dsg.datasets.paths import check_scan_name
 from open3dsg.datasets.scan import Problem, Scan, Subgraph
+from open3dsg.datasets.textfile import read_text
 from open3dsg.errors import BadFileError, UserError
 
 SPLITS = ("train", "validation", "test")
@@ -121,6 +122,11 @@ class AnnotationReader:
         self._dataset = dataset
 
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """Return nothing: the folder is all there is."""
+        return {}
+
+    @property
     def ledger_options(self) -> Mapping[str, Any]:
         """Return nothing: no argument changes what is read of a scan."""
         return {}
@@ -155,11 +161,7 @@ def _relationship_file(folder: Path, split: str) -> Path:
 def _read_list(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadFileError(f"{path}: not UTF-8 text at byte {error.start}") from error
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
 
 
 def _read_relationship_file(

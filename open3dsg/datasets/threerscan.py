@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 
 from open3dsg.datasets.annotations import Annotations, ScanAnnotation, has_annotations, read_annotations
+from open3dsg.datasets.files import readable, unchanged
 from open3dsg.datasets.layouts import WordList, open_reader
 from open3dsg.datasets.paths import check_scan_name
 from open3dsg.datasets.rescans import Visit, read_visits
@@ -50,7 +51,7 @@ from open3dsg.errors import BadFileError, UserError
 DATASET = "3rscan"
 UNKNOWN_LABEL = "unknown"
 
-_SEMSEG = "semseg.v2.json"
+SEMSEG = "semseg.v2.json"
 _SPLIT_FILES = {
     "train_scans.txt": "train",
     "validation_scans.txt": "validation",
@@ -109,6 +110,7 @@ class ThreeRScan:
         by_split |= self._split_lists()
         return {split: tuple(sorted(names)) for split, names in by_split.items()}
 
+    @readable()
     def scan_names(self, split: str | None) -> list[str]:
         """Return the scans that have a folder, ascending: of `split`, or of the whole root.
 
@@ -118,6 +120,7 @@ class ThreeRScan:
             return [name for name in self._listed(split) if self._has_folder(name)]
         return sorted(path.name for path in self._root.iterdir() if self._has_folder(path.name))
 
+    @readable()
     def missing(self, split: str | None) -> list[str]:
         """Return the scans that the metadata lists, in `split` or at all, and that have no folder."""
         return [name for name in self._listed(split) if not self._has_folder(name)]
@@ -130,16 +133,21 @@ class ThreeRScan:
         """Return the classes and predicates of the annotations."""
         return self.annotations.word_lists() if self.annotations else ()
 
+    @readable()
     def read(self, name: str) -> Scan:
         """Read the scan `name`.
 
-        Raises UserError where it has no folder, BadFileError where a file it cannot do without is missing or
-        a file is damaged; what can be left out is left out and told in `Scan.problems`.
+        Raises UserError where it has no folder or changes meanwhile, BadFileError where a file it cannot do
+        without is missing or a file is damaged; what can be left out is left out and told in `Scan.problems`.
         """
         self._check_exists(name)
+        with unchanged(name, self._root / name):
+            return self._read(name)
+
+    def _read(self, name: str) -> Scan:
         visit = self._visits.get(name)
         annotation = self.annotations.scans.get(name) if self.annotations else None
-        semseg = self._root / name / _SEMSEG
+        semseg = self._root / name / SEMSEG
         groups = read_groups(semseg, name) if semseg.is_file() else None
         if groups is None and (self._root / name / LABELS_PLY).is_file():
             raise BadFileError(f"{semseg}: missing, though {LABELS_PLY} is there: fetch it again")
@@ -198,7 +206,10 @@ class ThreeRScan:
 
     def _has_folder(self, name: str) -> bool:
         folder = self._root / name
-        return any((folder / file).is_file() for file in (LABELS_PLY, MESH_OBJ, _SEMSEG))
+        try:
+            return any((folder / file).is_file() for file in (LABELS_PLY, MESH_OBJ, SEMSEG))
+        except PermissionError:  # whether it is one cannot be told: reading it says why
+            return True
 
     def _check_exists(self, name: str) -> None:
         check_scan_name(name, str(self._root))
@@ -226,11 +237,11 @@ def _labels(
 
     for number in sorted(with_points - own.keys()):
         labels[number] = annotated.get(number, UNKNOWN_LABEL)
-        report("label_missing", number, f"has points, but {_SEMSEG} lacks it: labelled {labels[number]!r}")
+        report("label_missing", number, f"has points, but {SEMSEG} lacks it: labelled {labels[number]!r}")
     for number, label in sorted(annotated.items()):
         if number not in own:
             labels[number] = label
-            report("subgraph_member_not_in_scan", number, f"{label!r} in the annotations, {_SEMSEG} lacks it")
+            report("subgraph_member_not_in_scan", number, f"{label!r} in the annotations, {SEMSEG} lacks it")
         elif own[number] != label:
             report("label_differs", number, f"{own[number]!r}, and {label!r} in the annotations")
     for number in sorted(labels.keys() - with_points):

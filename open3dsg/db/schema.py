@@ -81,6 +81,12 @@ vocabulary = Table(
     Column("vocabulary_id", Integer, Identity(always=True), primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("kind", Text, nullable=False),
+    Column(
+        "dataset_id",
+        Integer,
+        ForeignKey("dataset.dataset_id", ondelete="CASCADE"),
+        comment="the dataset it came with; null: someone's own",
+    ),
     CheckConstraint("kind IN ('class', 'predicate', 'query')", name="kind"),
     comment="a named list of terms: classes, predicates, or the words that were asked",
 )
@@ -127,6 +133,7 @@ dataset = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("layout", Text, nullable=False, comment="which reader: 3rscan, ..."),
     Column("root", Text, comment="folder that URIs are relative to; null where only annotations are known"),
+    Column("arguments", JSONB, comment="how its reader was last opened, beside the root; null: not known"),
 )
 
 scan = Table(
@@ -284,5 +291,12 @@ ledger = Table(
     Column("counts", JSONB, nullable=False),
     Column("problems", JSONB, nullable=False, comment="what was left out: [{kind, detail}, ...]"),
     Column("finished_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column(
+        "stale",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="rows of changed instances were dropped since: the step fills in what is missing",
+    ),
     comment="what is done, written in the transaction of the rows it speaks of",
 )

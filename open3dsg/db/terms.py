@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from open3dsg.db.queries import execute, fetch_value
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from psycopg import Connection
 
@@ -42,6 +43,30 @@ def term_ids(connection: Connection[Any], texts: Iterable[str], what: str = "a l
         execute(connection, "term_add", {"texts": new})
         known.update(execute(connection, "term_ids", {"texts": new}).fetchall())
     return known
+
+
+@contextmanager
+def terms_in_use(connection: Connection[Any]) -> Iterator[None]:
+    """Keep terms and datasets that no row names yet from being cleared away; the block gives them rows."""
+    execute(connection, "hold_terms")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            execute(connection, "release_terms")
+
+
+def terms_alone(connection: Connection[Any]) -> bool:
+    """Tell whether nobody is in `terms_in_use`, and keep it so until the present transaction ends."""
+    return bool(fetch_value(connection, "try_terms_alone"))
+
+
+def prune_terms(connection: Connection[Any]) -> int:
+    """Delete the terms, with their embeddings, that nothing names any more; return their number.
+
+    To be called after `terms_alone`, in its transaction.
+    """
+    return int(fetch_value(connection, "prune_terms"))
 
 
 def add_vocabulary(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from open3dsg.store.cloud import read_cloud
 from open3dsg.store.scans import find_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from psycopg import Connection
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 DOWNSTREAM = ("features.nodes",)
+_EVERY = {"3rscan": 10}  # layout -> every how many frames, as published; else all
 COLUMNS = {
     "scan_id": "int8",
     "instance_no": "int4",
@@ -43,20 +44,26 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class ObserveOptions:
-    """Every how many frames (3RScan as published: 10), the thresholds, and the labels of large surfaces.
+    """Every how many frames, the thresholds, and the labels of large surfaces.
 
+    `every` None is what is published for the layout of the scan's dataset: each tenth frame of 3RScan, which
+    delivers its whole sequence, and every frame of ScanNet, of which a sample is delivered or taken.
     Instances labelled as surfaces are kept by the number of their visible points alone: one picture shows
     a small share of a wall.
     """
 
-    every: int = 10
+    every: int | None = None
     thresholds: VisibilityThresholds = field(default_factory=VisibilityThresholds)
     surfaces: tuple[str, ...] = ("wall", "floor")
 
     def __post_init__(self) -> None:
         """Refuse a stride that is none."""
-        if self.every < 1:
+        if self.every is not None and self.every < 1:
             raise UserError(f"--every is {self.every}: give 1 or more")
+
+    def for_layout(self, layout: str) -> ObserveOptions:
+        """Return the options with `every` as it is for a dataset of `layout`."""
+        return replace(self, every=self.every or _EVERY.get(layout, 1))
 
 
 @dataclass(frozen=True)
@@ -71,22 +78,51 @@ class Observe:
         """Observe one scan, unless the ledger says that it is done with these options."""
         stored = find_scan(connection, scan)
         stored.check_root()
-        entry = ledger.Entry("observe", VERSION, asdict(self.options))
+        options = self.options.for_layout(stored.layout)
+        entry = ledger.Entry("observe", VERSION, asdict(options))
         with ledger.scan_lock(connection, stored.dataset, stored.name), connection.transaction():
-            if not self.force and ledger.chunks_done(connection, stored.scan_id, entry):
+            if self._is_done(connection, stored.scan_id, entry):
                 return Summary(skipped=True)
-            if not (self.force or self.replace):
-                ledger.check_same_options(connection, stored.scan_id, entry)
-            ledger.forget(connection, stored.scan_id, DOWNSTREAM)
-            execute(connection, "observation_clear", {"scan_id": stored.scan_id})
-            summary = _observe(connection, stored, self.options)
-            ledger.record(connection, stored.scan_id, entry, summary.counts, summary.problems)
+            # Begun but not done: instances have changed since, and only those without rows are looked for.
+            begun = not self.force and ledger.is_begun(connection, stored.scan_id, entry)
+            if not begun:
+                ledger.forget(connection, stored.scan_id, DOWNSTREAM)
+                execute(connection, "observation_clear", {"scan_id": stored.scan_id})
+            kept = execute(connection, "instances_seen", {"scan_id": stored.scan_id}).fetchall()
+            summary = _observe(connection, stored, options, [number for number, _rows in kept])
+            every = summary.counts["observations"] + sum(rows for _number, rows in kept)
+            counts = {**summary.counts, "observations": every}
+            ledger.record(connection, stored.scan_id, entry, counts, summary.problems)
         return summary
 
+    def parts(self, connection: Connection[Any], scan: str) -> Sequence[None]:
+        """Return what is left to do of a scan, each work for itself: all of it at once, or nothing."""
+        stored = find_scan(connection, scan)
+        entry = ledger.Entry("observe", VERSION, asdict(self.options.for_layout(stored.layout)))
+        return [] if self._is_done(connection, stored.scan_id, entry) else [None]
 
-def _observe(connection: Connection[Any], scan: StoredScan, options: ObserveOptions) -> Summary:
+    def close(self, connection: Connection[Any]) -> Sequence[str]:  # noqa: ARG002
+        """Do what comes after the scans, which is nothing here."""
+        return ()
+
+    def _is_done(self, connection: Connection[Any], scan_id: int, entry: ledger.Entry) -> bool:
+        """Tell whether nothing is to be done; UserError where it was done with other options."""
+        if self.force:
+            return False
+        if ledger.chunks_done(connection, scan_id, entry):
+            return True
+        if not self.replace:
+            ledger.check_same_options(connection, scan_id, entry)
+        return False
+
+
+def _observe(
+    connection: Connection[Any], scan: StoredScan, options: ObserveOptions, kept: Sequence[int]
+) -> Summary:
+    """Look for the instances that are not `kept`."""
     cloud = read_cloud(connection, scan.scan_id, scan.name)
-    observer = Observer(cloud.xyz_m, cloud.instance)
+    wanted = ~np.isin(cloud.instance, kept)
+    observer = Observer(cloud.xyz_m[wanted], cloud.instance[wanted])
     surfaces = execute(
         connection,
         "instances_labelled",

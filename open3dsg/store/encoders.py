@@ -10,7 +10,7 @@ import psycopg
 from pgvector import HalfVector
 
 from open3dsg.db.queries import execute, execute_many, fetch_value
-from open3dsg.db.terms import add_vocabulary, check_term, term_ids
+from open3dsg.db.terms import add_vocabulary, check_term, term_ids, terms_in_use
 from open3dsg.encoders.registry import load_encoder
 from open3dsg.errors import UserError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from open3dsg.encoders.contract import Encoder
 
 QUERIES = "queries"  # the vocabulary of the words that were asked
+_TOGETHER = 256  # words embedded and written at a time
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def query_vector(connection: Connection[Any], encoder: StoredEncoder, text: str)
         return np.array(known.to_list(), np.float32)
     embedding = HalfVector(_loaded(encoder).encode_text([text])[0])
     try:
-        with connection.transaction():
+        with terms_in_use(connection), connection.transaction():
             add_vocabulary(connection, QUERIES, "query", [text], ordered=False)
             _keep(connection, encoder, [text], [embedding])
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
@@ -115,14 +116,18 @@ def query_vector(connection: Connection[Any], encoder: StoredEncoder, text: str)
     return np.array(embedding.to_list(), np.float32)
 
 
-def embed_vocabularies(connection: Connection[Any], encoder: StoredEncoder) -> int:
-    """Embed the terms of all class lists that have no embedding by this encoder yet; return their number."""
-    rows = execute(connection, "vocabulary_terms_without_embedding", {"encoder_id": encoder.encoder_id})
-    texts = [text for (text,) in rows]
-    if texts:
-        embeddings = _loaded(encoder).encode_text(texts)
-        with connection.transaction():
-            _keep(connection, encoder, texts, [HalfVector(embedding) for embedding in embeddings])
+def embed_vocabularies(connection: Connection[Any], encoder: StoredEncoder, name: str | None = None) -> int:
+    """Embed the terms of all class lists, or of the vocabulary `name`, that this encoder has not embedded.
+
+    Returns their number. They are written some at a time: cut off, it goes on from there.
+    """
+    wanted = {"encoder_id": encoder.encoder_id, "name": name}
+    texts = [text for (text,) in execute(connection, "vocabulary_terms_without_embedding", wanted)]
+    for start in range(0, len(texts), _TOGETHER):
+        part = texts[start : start + _TOGETHER]
+        embeddings = [HalfVector(embedding) for embedding in _loaded(encoder).encode_text(part)]
+        with terms_in_use(connection), connection.transaction():
+            _keep(connection, encoder, part, embeddings)
     return len(texts)
 
 

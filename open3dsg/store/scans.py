@@ -1,4 +1,4 @@
-"""Scans in the store: finding them by what a person types, and what is done for each."""
+"""Scans in the store: finding them by what a person types."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredScan:
-    """A scan of the store; `root` is the folder that its URIs are relative to."""
+    """A scan of the store; `root` is the folder that its URIs are relative to, `layout` its dataset's."""
 
     scan_id: int
     dataset: str
     name: str
     root: Path
+    layout: str
 
     @property
     def key(self) -> str:
@@ -33,7 +34,8 @@ class StoredScan:
         """Raise UserError where the dataset's folder is away: one error, not one a picture."""
         if not self.root.is_dir():
             raise UserError(
-                f"{self.root}: the folder of dataset {self.dataset!r} is not there: mount it or bring it back"
+                f"{self.root}: the folder of dataset {self.dataset!r} is not there: mount it, or say where"
+                f" it is now with `open3dsg scans relocate {self.dataset} NEW_ROOT`"
             )
 
 
@@ -64,8 +66,8 @@ def find_scan(connection: Connection[Any], text: str) -> StoredScan:
         raise UserError(
             f"several scans are called {text!r}: say {' or '.join(f'{r[1]}/{r[2]}' for r in rows)}"
         )
-    scan_id, dataset, name, root = rows[0]
-    return StoredScan(scan_id, dataset, name, Path(root or "."))
+    scan_id, dataset, name, root, layout = rows[0]
+    return StoredScan(scan_id, dataset, name, Path(root or "."), layout)
 
 
 def check_dataset(connection: Connection[Any], name: str) -> None:
@@ -81,8 +83,9 @@ def select_scans(
     dataset: str | None,
     split: str | None,
     scans: Sequence[str],
+    bare: bool = False,
 ) -> list[str]:
-    """Return the keys of the scans with geometry that a command should work on.
+    """Return the keys of the scans that a command should work on: those with geometry, or `bare` ones too.
 
     `scans` are looked for in `dataset` where it is given. UserError where the store holds none, or none that
     matches, and for `split` beside `scans`.
@@ -95,62 +98,14 @@ def select_scans(
         within = f"{dataset}/" if dataset is not None else ""
         texts = (text if text.startswith(within) else f"{within}{text}" for text in scans)
         return list(dict.fromkeys(find_scan(connection, text).key for text in texts))
-    rows = execute(connection, "scans_matching", {"dataset": dataset, "split": split}).fetchall()
+    chosen = {"dataset": dataset, "split": split, "bare": bare}
+    rows = execute(connection, "scans_matching", chosen).fetchall()
     if not rows:
         which = ", ".join(
             f"{name} {value!r}" for name, value in (("dataset", dataset), ("split", split)) if value
         )
         raise UserError(
-            f"no scan with geometry in the store{f' for {which}' if which else ''}:"
+            f"no scan{'' if bare else ' with geometry'} in the store{f' for {which}' if which else ''}:"
             " run `open3dsg ingest 3rscan ROOT` first, or see `open3dsg scans list`"
         )
     return [f"{name}/{scan}" for name, scan in rows]
-
-
-@dataclass(frozen=True)
-class ScanStatus:
-    """What the store holds of a scan, and the command that would add what is missing.
-
-    `steps` maps a step to when it was last at work, how many chunks are done, and of how many.
-    """
-
-    row: dict[str, Any]
-    steps: dict[str, dict[str, Any]]
-    missing: str | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what `--json` prints."""
-        return {**self.row, "steps": self.steps, "missing": self.missing}
-
-
-def scan_statuses(
-    connection: Connection[Any], *, dataset: str | None = None, scan: str | None = None
-) -> list[ScanStatus]:
-    """Say for each scan what is done and what comes next; UserError for a dataset that is not there."""
-    if dataset is not None:
-        check_dataset(connection, dataset)
-    parameters = {"dataset": dataset, "scan": scan}
-    cursor = execute(connection, "scan_rows", parameters)
-    names = [column.name for column in cursor.description or ()]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    statuses = []
-    for row in rows:
-        steps = row.pop("steps")
-        statuses.append(ScanStatus(row, steps, _missing(row, steps)))
-    return statuses
-
-
-def _missing(row: dict[str, Any], steps: dict[str, dict[str, Any]]) -> str | None:
-    if row["points"] is None:
-        return "geometry: open3dsg ingest 3rscan ROOT"
-    if "observe" not in steps:
-        return "observations: open3dsg observe"
-    dumps = {name: step for name, step in steps.items() if name.startswith("features.nodes ")}
-    if not dumps:
-        return "features: open3dsg features dump --nodes"
-    for name, step in dumps.items():
-        if step["chunks"] < step["of"]:
-            encoder = name.split()[1].split("@")[0]
-            rest = f"{step['of'] - step['chunks']} of {step['of']} chunks of features"
-            return f"{rest}: open3dsg features dump --nodes --encoder {encoder}"
-    return None

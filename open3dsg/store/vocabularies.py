@@ -1,21 +1,183 @@
-"""Vocabularies of the store: lists of classes and predicates."""
+"""Vocabularies of the store: lists of classes and predicates, and which encoders have embedded them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from open3dsg.db.terms import add_vocabulary
+from open3dsg.db.queries import execute, fetch_value
+from open3dsg.db.terms import check_term, prune_terms, term_ids, terms_alone, terms_in_use
+from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from psycopg import Connection
 
     from open3dsg.datasets.layouts import WordList
 
+Kind = Literal["class", "predicate", "query"]
+Outcome = Literal["added", "replaced", "unchanged"]
+
+# What the published lists are called, and how many words each has.
+_KNOWN = (
+    ("scannet200", "class", 200),
+    ("scannet20", "class", 20),
+    ("nyu40", "class", 40),
+    ("3dssg", "class", 160),
+    ("3rscan", "class", 160),
+)
+_WHOLE_3RSCAN = 528
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A list of words; `embedded` maps encoder@revision to how many of them it has embedded."""
+
+    vocabulary_id: int
+    name: str
+    kind: Kind
+    dataset: str | None  # that it came with; None: someone's own
+    terms: int
+    embedded: Mapping[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "dataset": self.dataset,
+            "terms": self.terms,
+            "embedded": dict(self.embedded),
+        }
+
+
+def list_vocabularies(connection: Connection[Any]) -> list[Vocabulary]:
+    """Return all vocabularies, by name."""
+    return [Vocabulary(*row) for row in execute(connection, "vocabularies", {"name": None})]
+
+
+def find_vocabulary(connection: Connection[Any], name: str) -> Vocabulary:
+    """Return one vocabulary; UserError, with those there are, where the store lacks it."""
+    row = execute(connection, "vocabularies", {"name": name}).fetchone()
+    if row is None:
+        known = ", ".join(vocabulary.name for vocabulary in list_vocabularies(connection)) or "none"
+        raise UserError(f"no vocabulary {name!r} in the store; it has {known}")
+    return Vocabulary(*row)
+
+
+def vocabulary_words(connection: Connection[Any], vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """Return the words in their order, by the alphabet where they have none, with who has embedded each."""
+    rows = execute(connection, "vocabulary_words", {"vocabulary_id": vocabulary.vocabulary_id})
+    return [{"position": place, "word": text, "embedded": by} for place, text, by in rows]
+
+
+def set_vocabulary(
+    connection: Connection[Any],
+    name: str,
+    kind: Literal["class", "predicate"],
+    words: Sequence[str],
+    *,
+    replace: bool = False,
+) -> Outcome:
+    """Make a vocabulary of somebody's own hold exactly `words`, in their order, each once.
+
+    Raises UserError for a name that belongs to the asked words or to a dataset, and where there is one with
+    other words, or of another kind, unless it may be replaced.
+    """
+    check_term(name, "the name of a vocabulary")
+    with terms_in_use(connection), connection.transaction():
+        known = execute(connection, "vocabularies", {"name": name}).fetchone()
+        if known is not None:
+            _check_own(Vocabulary(*known))
+        if known is not None and _holds(connection, Vocabulary(*known), kind, words):
+            return "unchanged"
+        if known is not None and not replace:
+            before = Vocabulary(*known)
+            raise UserError(
+                f"there is a vocabulary {name!r} already, of {before.terms} words ({before.kind}), and these"
+                f" {len(words)} ({kind}) are others: give another --name, or --replace to put these in place"
+            )
+        _fill(connection, name, kind, words, None)
+    return "added" if known is None else "replaced"
+
+
+def drop_vocabulary(connection: Connection[Any], name: str) -> dict[str, int]:
+    """Delete a vocabulary; return how many `words` it had, and how many of them were kept as terms.
+
+    Those are labels, predicates or in other lists, or wait for the next deletion, since somebody is writing
+    rows that may come to name them.
+    """
+    vocabulary = find_vocabulary(connection, name)
+    words = [row["word"] for row in vocabulary_words(connection, vocabulary)]
+    with connection.transaction():
+        execute(connection, "vocabulary_drop", {"vocabulary_id": vocabulary.vocabulary_id})
+        if terms_alone(connection):
+            prune_terms(connection)
+        kept = execute(connection, "term_ids", {"texts": words}).fetchall()
+    return {"words": len(words), "words_kept": len(kept)}
+
 
 def add_word_lists(connection: Connection[Any], dataset: str, lists: Sequence[WordList]) -> None:
-    """Keep the lists that come with a dataset, each as the vocabulary `dataset-list`."""
-    with connection.transaction():
-        for words in lists:
-            add_vocabulary(connection, f"{dataset}-{words.name}", words.kind, words.words)
+    """Keep the lists that come with a dataset, each as the vocabulary `dataset-list`, as they are now.
+
+    Raises UserError where such a name is a list of somebody's own.
+    """
+    for words in lists:
+        name = f"{dataset}-{words.name}"
+        with terms_in_use(connection), connection.transaction():
+            row = execute(connection, "vocabularies", {"name": name}).fetchone()
+            known = None if row is None else Vocabulary(*row)
+            if known is not None and known.dataset is None:
+                raise UserError(
+                    f"the list {name!r} of dataset {dataset} cannot be kept: a vocabulary of yours has that"
+                    f" name; run `open3dsg vocab drop {name}`, then this command again"
+                )
+            if known is None or not _holds(connection, known, words.kind, words.words):
+                _fill(connection, name, words.kind, words.words, dataset)
+
+
+def remarks(name: str, kind: str, count: int) -> list[str]:
+    """Say where a list is named like a published one and has another length: the two are easily mixed."""
+    for known, of_kind, length in _KNOWN:
+        if kind == of_kind and known in name.lower() and count != length:
+            whole = " (528 is 3RScan's whole list)" if length == 160 and count == _WHOLE_3RSCAN else ""
+            return [f"{name!r} has {count} words; the published list of {known} has {length}{whole}"]
+    return []
+
+
+def _check_own(vocabulary: Vocabulary) -> None:
+    if vocabulary.kind == "query":
+        raise UserError(f"{vocabulary.name!r} is the vocabulary of asked words: give another --name")
+    if vocabulary.dataset is not None:
+        raise UserError(
+            f"{vocabulary.name!r} came with dataset {vocabulary.dataset!r} and follows its files:"
+            " give another --name"
+        )
+
+
+def _holds(connection: Connection[Any], vocabulary: Vocabulary, kind: str, words: Sequence[str]) -> bool:
+    """Tell whether a vocabulary is of this kind and has exactly these words at these places."""
+    rows = vocabulary_words(connection, vocabulary)
+    return vocabulary.kind == kind and {row["word"]: row["position"] for row in rows} == _places(words)
+
+
+def _places(words: Sequence[str]) -> dict[str, int]:
+    """Return word -> its place; where it comes again, the first place counts."""
+    return {word: place for place, word in reversed(list(enumerate(words)))}
+
+
+def _fill(
+    connection: Connection[Any], name: str, kind: str, words: Sequence[str], dataset: str | None
+) -> None:
+    places = _places(words)
+    ids = term_ids(connection, places, f"a word of the vocabulary {name}")
+    made = {"name": name, "kind": kind, "dataset": dataset}
+    vocabulary_id = fetch_value(connection, "vocabulary_make", made)
+    execute(connection, "vocabulary_clear", {"vocabulary_id": vocabulary_id})
+    added = {
+        "vocabulary_id": vocabulary_id,
+        "term_ids": [ids[word] for word in places],
+        "positions": list(places.values()),
+    }
+    execute(connection, "vocabulary_add_terms", added)

@@ -14,6 +14,9 @@ WHERE i.scan_id = %(scan_id)s AND lower(t.text) = ANY (%(labels)s)
 WITH features AS (DELETE FROM node_feature WHERE scan_id = %(scan_id)s)
 DELETE FROM observation WHERE scan_id = %(scan_id)s
 
+-- name: instances_seen
+SELECT instance_no, count(*) FROM observation WHERE scan_id = %(scan_id)s GROUP BY instance_no
+
 -- name: best_observations
 -- The frames that show each instance best, by the share of it that is visible.
 SELECT o.instance_no, o.frame_no, o.pixel_box, o.pixels

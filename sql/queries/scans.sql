@@ -6,9 +6,11 @@ INSERT INTO dataset (name, layout, root)
 VALUES (%(name)s, %(layout)s, %(root)s)
 ON CONFLICT (name) DO NOTHING
 
--- name: dataset_set_root
+-- name: dataset_remember
 -- Annotations may have come before the folder of the scans was known.
-UPDATE dataset SET root = %(root)s WHERE dataset_id = %(dataset_id)s AND root IS NULL
+UPDATE dataset
+SET root = coalesce(root, %(root)s), arguments = %(arguments)s
+WHERE dataset_id = %(dataset_id)s AND (root IS NULL OR arguments IS DISTINCT FROM %(arguments)s)
 
 -- name: scan_find
 SELECT s.scan_id
@@ -38,6 +40,45 @@ SELECT colour_source FROM scan WHERE scan_id = %(scan_id)s
 WITH blocks AS (DELETE FROM point_block WHERE scan_id = %(scan_id)s),
      features AS (DELETE FROM node_feature WHERE scan_id = %(scan_id)s)
 DELETE FROM frame WHERE scan_id = %(scan_id)s
+
+-- name: has_points
+SELECT point_count IS NOT NULL FROM scan WHERE scan_id = %(scan_id)s
+
+-- name: points_clear
+DELETE FROM point_block WHERE scan_id = %(scan_id)s
+
+-- name: frame_rows
+SELECT scan_id, frame_no, image_uri, image_size, image_intrinsics, depth_uri, depth_size, depth_intrinsics,
+       depth_unit_m, t_world_camera
+FROM frame
+WHERE scan_id = %(scan_id)s
+ORDER BY frame_no
+
+-- name: instance_labels
+SELECT i.instance_no, t.text
+FROM instance i
+JOIN term t ON t.term_id = i.label_id
+WHERE i.scan_id = %(scan_id)s
+
+-- name: instance_set_labels
+UPDATE instance i
+SET label_id = new.label_id
+FROM unnest(%(numbers)s::integer[], %(label_ids)s::integer[]) AS new (instance_no, label_id)
+WHERE i.scan_id = %(scan_id)s AND i.instance_no = new.instance_no
+
+-- name: instance_drop_work
+-- What was made of some instances; the steps make it again.
+WITH features AS (DELETE FROM node_feature
+                  WHERE scan_id = %(scan_id)s AND instance_no = ANY (%(numbers)s::integer[]))
+DELETE FROM observation WHERE scan_id = %(scan_id)s AND instance_no = ANY (%(numbers)s::integer[])
+
+-- name: observed_surfaces
+-- The labels that the scan's observations took for large surfaces.
+SELECT options -> 'surfaces' FROM ledger WHERE scan_id = %(scan_id)s AND step = 'observe'
+
+-- name: work_counts
+SELECT (SELECT count(*) FROM observation WHERE scan_id = %(scan_id)s),
+       (SELECT count(*) FROM node_feature WHERE scan_id = %(scan_id)s)
 
 -- name: instance_staging
 CREATE TEMPORARY TABLE instance_staging (LIKE instance) ON COMMIT DROP
@@ -104,7 +145,7 @@ ON CONFLICT (scan_id, instance_no) DO NOTHING
 SELECT xyz_m, rgb, instance_no, normals FROM point_block WHERE scan_id = %(scan_id)s ORDER BY block_no
 
 -- name: scan_by_text
-SELECT s.scan_id, d.name, s.name, d.root
+SELECT s.scan_id, d.name, s.name, d.root, d.layout
 FROM scan s
 JOIN dataset d USING (dataset_id)
 WHERE s.name = %(text)s OR d.name || '/' || s.name = %(text)s
@@ -119,25 +160,11 @@ ORDER BY 1
 LIMIT 3
 
 -- name: scans_matching
+-- Scans with geometry, or all of them.
 SELECT d.name, s.name
 FROM scan s
 JOIN dataset d USING (dataset_id)
 WHERE (%(dataset)s::text IS NULL OR d.name = %(dataset)s)
   AND (%(split)s::text IS NULL OR s.split = %(split)s)
-  AND s.point_count IS NOT NULL
+  AND (%(bare)s OR s.point_count IS NOT NULL)
 ORDER BY d.name, s.name
-
--- name: scan_rows
-SELECT v.dataset, v.scan, v.split, v.points, v.frames, v.instances, v.subgraphs, v.relationships,
-       v.observations, v.features,
-       (SELECT coalesce(jsonb_agg(DISTINCT problem), '[]')
-        FROM ledger l, jsonb_array_elements(l.problems) AS problem
-        WHERE l.scan_id = v.scan_id) AS problems,
-       (SELECT coalesce(jsonb_object_agg(trim(trailing ' ' FROM l.step || ' ' || l.variant), l.done), '{}')
-        FROM (SELECT step, variant,
-                     jsonb_build_object('finished', max(finished_at), 'chunks', count(*), 'of', max(chunks)) AS done
-              FROM ledger WHERE scan_id = v.scan_id GROUP BY step, variant) AS l) AS steps
-FROM v_scan v
-WHERE (%(dataset)s::text IS NULL OR v.dataset = %(dataset)s)
-  AND (%(scan)s::text IS NULL OR v.scan = %(scan)s OR v.dataset || '/' || v.scan = %(scan)s)
-ORDER BY v.dataset, v.scan

@@ -7,6 +7,18 @@ SELECT text FROM unnest(%(texts)s::text[]) WITH ORDINALITY AS new (text, place)
 ORDER BY place
 ON CONFLICT (text) DO NOTHING
 
+-- name: hold_terms
+SELECT pg_advisory_lock_shared(hashtextextended('open3dsg:terms', 0))
+
+-- name: release_terms
+SELECT pg_advisory_unlock_shared(hashtextextended('open3dsg:terms', 0))
+
+-- name: try_terms_alone
+SELECT pg_try_advisory_xact_lock(hashtextextended('open3dsg:terms', 0))
+
+-- name: prune_terms
+SELECT prune_terms_v1()
+
 -- name: vocabulary_upsert
 INSERT INTO vocabulary (name, kind)
 VALUES (%(name)s, %(kind)s)
@@ -21,11 +33,12 @@ ORDER BY term_id, position
 ON CONFLICT (vocabulary_id, term_id) DO NOTHING
 
 -- name: vocabulary_terms_without_embedding
+-- Of one vocabulary, or of all lists of classes.
 SELECT DISTINCT t.text
 FROM vocabulary v
 JOIN vocabulary_term vt USING (vocabulary_id)
 JOIN term t USING (term_id)
-WHERE v.kind = 'class'
+WHERE CASE WHEN %(name)s::text IS NULL THEN v.kind = 'class' ELSE v.name = %(name)s END
   AND NOT EXISTS (SELECT FROM term_embedding te
                   WHERE te.term_id = t.term_id AND te.encoder_id = %(encoder_id)s)
 ORDER BY t.text

@@ -180,7 +180,8 @@ def test_a_scan_of_the_same_name_in_another_folder_is_not_taken_for_it(
     assert run("ingest", "3rscan", root).code == 0
     line = refused("ingest", "3rscan", other)
     assert f"is rooted at {root}, not at {other}" in line
-    assert line.endswith("give this folder a name of its own with --dataset")
+    assert "give this folder a name of its own with --dataset" in line
+    assert line.endswith(f"run `open3dsg scans relocate 3rscan {other}`")
     assert run("ingest", "3rscan", other, "--dataset", "other").code == 0
     line = refused("scans", "show", mini.NAME)
     assert line.endswith(f"say 3rscan/{mini.NAME} or other/{mini.NAME}")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
+from open3dsg.db.connect import connect
 from tests import miniature as mini
 from tests import toy_encoder
+from tests.conftest import as_url
 
 
 @pytest.fixture
@@ -24,3 +29,11 @@ def encoders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     folder = tmp_path_factory.mktemp("encoders")
     toy_encoder.install(folder)
     monkeypatch.syspath_prepend(folder)
+
+
+@pytest.fixture
+def fresh(new_database: Callable[..., str], template: str) -> Iterator[psycopg.Connection[Any]]:
+    """Another empty database."""
+    with connect(as_url(new_database("fresh", template=template))) as connection:
+        connection.autocommit = True
+        yield connection

@@ -17,9 +17,10 @@ from open3dsg.steps.features import DumpNodes, FeatureOptions
 from open3dsg.steps.ingest import Ingest
 from open3dsg.steps.observe import Observe, ObserveOptions
 from open3dsg.steps.runner import run_step
+from open3dsg.steps.status import scan_statuses
 from open3dsg.steps.summary import Report
 from open3dsg.store.cloud import read_cloud
-from open3dsg.store.scans import find_scan, scan_statuses
+from open3dsg.store.scans import find_scan
 from tests import miniature as mini
 from tests.db.pipeline import KEY, Database, content, expected_visible, ingest, observe, rows
 from tests.scans import replace

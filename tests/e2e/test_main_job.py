@@ -16,7 +16,7 @@ from PIL import Image
 
 from open3dsg.db.connect import connect
 from open3dsg.db.migrate import migrate
-from open3dsg.store.scans import scan_statuses
+from open3dsg.steps.status import scan_statuses
 from tests.conftest import as_url
 from tests.e2e.conftest import Store, fill
 

@@ -1,0 +1,21 @@
+"""Life of a scan: how a dataset was read, work that is done in part, the lists that came with a dataset.
+
+Revision 0002. The statements are in the .sql files beside this one.
+"""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.get_bind().exec_driver_sql(Path(__file__).with_suffix(".up.sql").read_text(encoding="utf-8"))
+
+
+def downgrade() -> None:
+    op.get_bind().exec_driver_sql(Path(__file__).with_suffix(".down.sql").read_text(encoding="utf-8"))
