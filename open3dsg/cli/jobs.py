@@ -60,10 +60,10 @@ def list_items(status: str | None, step: str | None, as_json: bool) -> None:
     with open_for_work() as store, open_queue(store.connection, store.url) as queue:
         found = queue.find(status=status, step=step)
         counts = queue.counts()
-    if as_json:
-        print_json([_as_json(entry) for entry in found])
-        return
     shown = [entry for entry in found if status is not None or entry.status != "done"]
+    if as_json:
+        print_json([_as_json(entry) for entry in shown])
+        return
     if shown:
         print_table(
             ("id", "status", "queue", "item", "attempts", "worker", "seconds", "reason"),

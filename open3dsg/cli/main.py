@@ -36,14 +36,18 @@ class LazyCommand(NamedTuple):
 COMMANDS: Mapping[str, LazyCommand] = {
     "db": LazyCommand("open3dsg.cli.db", "db", "Start, stop, migrate and inspect the database."),
     "config": LazyCommand("open3dsg.cli.config", "config", "Show the settings and where each comes from."),
-    "data": LazyCommand("open3dsg.cli.data", "data", "Make and check dataset folders."),
+    "data": LazyCommand(
+        "open3dsg.cli.data", "data", "Make dataset folders of synthetic rooms, and check folders of any."
+    ),
     "ingest": LazyCommand("open3dsg.cli.ingest", "ingest", "Read a dataset folder into the database."),
     "observe": LazyCommand(
         "open3dsg.cli.observe", "observe", "Find which instance is seen in which frame, and at which pixels."
     ),
     "features": LazyCommand("open3dsg.cli.features", "features", "Compute embeddings of instances."),
-    "jobs": LazyCommand("open3dsg.cli.jobs", "jobs", "Share steps out over workers: submit, list, retry."),
-    "worker": LazyCommand("open3dsg.cli.worker", "worker", "Do what waits in the queue."),
+    "jobs": LazyCommand(
+        "open3dsg.cli.jobs", "jobs", "Share steps out over workers, on this machine and on others."
+    ),
+    "worker": LazyCommand("open3dsg.cli.worker", "worker", "Do what waits in the queue, until Ctrl-C."),
     "scans": LazyCommand("open3dsg.cli.scans", "scans", "List, relabel, move and delete scans."),
     "vocab": LazyCommand(
         "open3dsg.cli.vocab", "vocab", "Keep lists of classes and predicates with their embeddings."

@@ -54,13 +54,13 @@ def observe(
 
     A point is visible where its projection on the depth picture agrees with the depth measured there.
     """
-    from open3dsg.geometry.visibility import VisibilityThresholds
+    from open3dsg.geometry.thresholds import VisibilityThresholds
     from open3dsg.steps.observe import Observe, ObserveOptions
     from open3dsg.store.scans import select_scans
 
     check_force(force, scans)
     thresholds = VisibilityThresholds(min_points, min_ratio, enough_points, depth_tolerance, border)
-    work = Observe(ObserveOptions(every, thresholds, tuple(sorted(surfaces))), force, replace)
+    work = Observe(ObserveOptions(every, thresholds, surfaces), force, replace)
     with open_for_work() as store:
         keys = select_scans(store.connection, dataset=dataset, split=split, scans=scans)
         run_and_report("observe", work, keys, store=store, jobs=jobs, as_json=as_json)

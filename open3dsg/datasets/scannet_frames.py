@@ -79,8 +79,8 @@ class FrameReader:
     def read_folder(self, folder: Path) -> tuple[Frame, ...]:
         """Return the frames of FRAMES/SCAN, ascending by number.
 
-        Raises BadFileError where intrinsics are missing, damaged, or of other pictures than all there are, and
-        where no picture can be read.
+        Raises BadFileError where intrinsics are missing, damaged, or of other pictures than all there are,
+        and where no picture can be read.
         """
         files = {part: self._list(folder / part, pattern) for part, pattern in FRAME_FILES.items()}
         numbers = sorted(set().union(*files.values()))

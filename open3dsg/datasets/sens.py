@@ -133,20 +133,17 @@ class SensFile:
 
         Raises BadFileError where the file does not hold that picture at that place.
         """
-        parts = _MEMBER.fullmatch(member)
-        if parts is None:
-            raise BadFileError(f"{self.path}: {member!r} is no picture of a .sens file")
-        number, offset, length = int(parts[1]), int(parts[3]), int(parts[4])
-        frame = self._frame(number, offset)
-        if frame is None or f"{number}.{parts[2]}@{offset}+{length}" != frame.member(
-            "color" if parts[2] == "color" else "depth"
-        ):
+        place = self._place(member)
+        if place is None:
             raise BadFileError(
-                f"{self.path}: {member!r} is not at its place: the file is another one than was ingested,"
-                " ingest its scan again"
+                f"{self.path}: {member[:100]!r} is not at its place: the file is not the one that was"
+                " ingested: ingest its scan again"
             )
-        before = frame.color_bytes if parts[2] == "depth" else 0
-        return self._bytes(offset + _FRAME.size + before, length)
+        return self._bytes(*place)
+
+    def holds(self, member: str) -> bool:
+        """Tell whether the file holds a picture at its place; the picture itself is not read."""
+        return self._place(member) is not None
 
     def read_depth(self, member: str) -> NDArray[np.uint16]:
         """Return a depth picture, (height, width) uint16, in units of the header's `depth_unit_m`.
@@ -167,6 +164,19 @@ class SensFile:
                 f" it has {'over ' if len(data) > wanted else ''}{min(len(data), wanted)} bytes for {wanted}"
             )
         return np.frombuffer(data, "<u2").astype(np.uint16, copy=False).reshape(height, width)
+
+    def _place(self, member: str) -> tuple[int, int] | None:
+        """Return the offset and length of a picture, or None where it is not at its place."""
+        parts = _MEMBER.fullmatch(member)
+        if parts is None:
+            return None
+        number, offset, length = int(parts[1]), int(parts[3]), int(parts[4])
+        picture: Picture = "color" if parts[2] == "color" else "depth"
+        frame = self._frame(number, offset)
+        if frame is None or f"{number}.{picture}@{offset}+{length}" != frame.member(picture):
+            return None
+        before = frame.color_bytes if picture == "depth" else 0
+        return offset + _FRAME.size + before, length
 
     def _bytes(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset` on, fewer at the end of the file."""

@@ -46,6 +46,7 @@ from open3dsg.datasets.scan import BACKGROUND, Cloud, Problem, Scan
 from open3dsg.datasets.segments import read_groups
 from open3dsg.datasets.sequence import CameraAxes, read_sequence
 from open3dsg.datasets.surface import LABELS_PLY, MESH_OBJ, SurfaceReader
+from open3dsg.datasets.textfile import read_text
 from open3dsg.errors import BadFileError, UserError
 
 DATASET = "3rscan"
@@ -188,7 +189,7 @@ class ThreeRScan:
             (folder / file, split) for folder in folders for file, split in _SPLIT_FILES.items()
         ):
             if path.is_file() and split not in lists:
-                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                lines = read_text(path).splitlines()
                 names = (line.strip().rstrip(",") for line in lines)
                 lists[split] = {check_scan_name(name, str(path)) for name in names if name}
         return lists

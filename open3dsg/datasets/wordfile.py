@@ -82,6 +82,8 @@ def _cells(path: Path, text: str, column: str) -> Iterator[tuple[int, str]]:
     if column not in (reader.fieldnames or ()):
         columns = ", ".join(reader.fieldnames or ())
         raise UserError(f"{path}: has no column {column!r}; it has {columns or 'none'}")
+    if list(reader.fieldnames or ()).count(column) > 1:
+        raise UserError(f"{path}: has several columns {column!r}: rename all but one of them")
     try:
         for row in reader:
             yield reader.line_num, row[column] or ""

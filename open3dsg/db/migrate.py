@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
     from sqlalchemy import Engine
 
+_LONGEST_WAIT_S = 60.0  # for those who use a table that is to be changed; an item of a step takes seconds
+
 
 def sql_files() -> Sequence[tuple[str, LiteralString]]:
     """Return (name, text) of the numbered files of `sql/`, in load order."""
@@ -145,6 +147,7 @@ def _transaction(url: str) -> Iterator[tuple[Connection[Any], list[str], Config]
     with _plain_errors(), engine.begin() as alchemy:
         raw = cast("Connection[Any]", alchemy.connection.driver_connection)
         execute(raw, "lock_migration")
+        execute(raw, "limit_lock_wait", {"timeout": f"{_LONGEST_WAIT_S * 1000:.0f}ms"})
         config.attributes["connection"] = alchemy
         config.attributes["passed"] = passed
         yield raw, passed, config
@@ -158,9 +161,20 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise _in_use() from error
         if isinstance(error.orig, psycopg.Error):
             raise error.orig from error
         raise
+    except psycopg.errors.LockNotAvailable as error:
+        raise _in_use() from error
+
+
+def _in_use() -> UserError:
+    return UserError(
+        "the tables cannot be brought to this version of open3dsg, since others have used them for the"
+        f" last {_LONGEST_WAIT_S:g} s: let their work or their psql end, then run the same command again"
+    )
 
 
 def _is_downgrade(current: str | None, revision: str) -> bool:

@@ -51,8 +51,8 @@ _REPORT_EVERY_S = 10.0
 _LEFTOVERS_S = 90.0
 _LEFTOVERS = re.compile(r'shared memory block .* is still in use|lock file ".*" already exists')
 _ELSEWHERE = (
-    "another server uses this folder, in another container or on another machine, or its postmaster.pid is"
-    " damaged, which it notices within a minute and ends"
+    "another server uses this folder, in another container, on another machine or by the folder's former"
+    " name, or its postmaster.pid is damaged, which it notices within a minute and ends"
 )
 
 

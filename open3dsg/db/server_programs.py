@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import shlex
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
@@ -102,6 +104,8 @@ def way_out(reason: str) -> str:
             ": PostgreSQL wants the system user that runs it to have a name: let root add a line to"
             f" /etc/passwd, run as another user, {_OTHERWISE}"
         )
+    if matched := re.search(r'data directory "(.*)" has invalid permissions', reason):
+        return f": close it to others, `chmod -R go= {shlex.quote(matched[1])}`"
     if "No space left on device" in reason:
         return ": free some space, or set OPEN3DSG_HOME to a folder on another disk"
     return ""

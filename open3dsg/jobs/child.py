@@ -19,7 +19,7 @@ from open3dsg.db.connect import connect
 from open3dsg.db.queries import execute
 from open3dsg.errors import UserError
 from open3dsg.jobs.policy import Outcome
-from open3dsg.steps.catalogue import build, missing_folder
+from open3dsg.steps.catalogue import build, lacking_here
 from open3dsg.steps.runner import ctrl_c_held_back, set_up_process
 
 if TYPE_CHECKING:
@@ -149,12 +149,12 @@ def _do(connection: psycopg.Connection[Any], item: Item) -> Outcome:
 
 
 def _away(connection: psycopg.Connection[Any], item: Item) -> Outcome | None:
-    """Say that this machine lacks the folder of the dataset; None where it is there."""
+    """Say what this machine lacks, such as the folder of the dataset; None where nothing is."""
     try:
-        folder = missing_folder(connection, item.step, item.arguments, item.scan)
+        lacking = lacking_here(connection, item.step, item.arguments, item.scan)
     except UserError:
         return None  # the scan or the step is unknown, as the step itself says
-    return None if folder is None else Outcome("away", f"{folder} is not on this machine: mount it here")
+    return None if lacking is None else Outcome("away", lacking)
 
 
 @lru_cache(maxsize=2)

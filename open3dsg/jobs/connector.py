@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import psycopg
 from procrastinate import PsycopgConnector, SyncPsycopgConnector
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 _CONNECTIONS = 3  # of a worker: one that listens has its own
 _PATIENCE_S = 5.0  # for a connection; then the worker says that the database is away, and goes on asking
 # A network that swallows packets must not hold a call for the two hours that is TCP's own patience.
-_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "connect_timeout": 10}
+_KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,  # ms; keepalives say nothing of what was sent and never confirmed
+    "connect_timeout": 10,
+}
 
 
 def sync_connector(url: str) -> SyncPsycopgConnector:
@@ -46,6 +53,13 @@ def async_connector(url: str) -> PsycopgConnector:
 
 async def _commit_by_itself(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.set_autocommit(True)
+
+
+def watchful_url(url: str) -> str:
+    """Return `url` with a connection that notices within seconds that the server's machine has gone."""
+    own = conninfo_to_dict(url)
+    settings = urlencode({name: value for name, value in _KEEPALIVE.items() if name not in own})
+    return f"{url}{'&' if '?' in url else '?'}{settings}"
 
 
 def quiet_libraries() -> None:

@@ -22,7 +22,7 @@ class Outcome:
 
     done: well. refused: with a UserError, which the next attempt would meet again. broken: with any other
     exception. killed: its process died. lost: its worker fell silent. away: this machine lacks the dataset's
-    folder. stopped: the worker's user gave it up. disconnected: the database went away.
+    folder, or the encoder. stopped: the worker's user gave it up. disconnected: the database went away.
     """
 
     kind: Kind
@@ -44,7 +44,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class History:
-    """What came before: attempts that count, this one included, and for how long no worker had the folder."""
+    """What came before: attempts that count, this one included, and for how long it was away."""
 
     counted: int
     away_for_s: float = 0.0

@@ -15,7 +15,7 @@ from open3dsg.db.queries import execute
 from open3dsg.db.queue_schema import check_queue
 from open3dsg.errors import UserError
 from open3dsg.jobs.connector import in_plain_words, quiet_libraries, sync_connector
-from open3dsg.jobs.items import TASK, Item, item_of
+from open3dsg.jobs.items import TASK, Item, shown_item
 from open3dsg.steps.catalogue import default_queue, step_names
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def open_queue(connection: Connection[Any], url: str) -> Iterator[Queue]:
 
 def _queued_item(row: tuple[Any, ...]) -> QueuedItem:
     job_id, status, queue, kept, *rest = row
-    return QueuedItem(job_id, _OURS.get(status, "cancelled"), queue, item_of(kept), *rest)
+    return QueuedItem(job_id, _OURS.get(status, "cancelled"), queue, shown_item(kept), *rest)
 
 
 def _refuse_others(entries: Sequence[QueuedItem], status: str, trouble: str) -> None:

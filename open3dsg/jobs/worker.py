@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from open3dsg.errors import UserError
 from open3dsg.jobs.child import Child
-from open3dsg.jobs.connector import quiet_libraries
+from open3dsg.jobs.connector import quiet_libraries, watchful_url
 from open3dsg.jobs.items import Item, item_of
 from open3dsg.jobs.link import Leave, Taken, open_link
 from open3dsg.jobs.policy import Decision, Outcome, decide
@@ -43,7 +43,7 @@ class Pace:
     silent_s: float = 20.0
     poll_s: float = 2.0
     backoff_s: float = 5.0
-    longest_rest_s: float = 300.0  # between two items of which this machine lacks the folder
+    longest_rest_s: float = 300.0  # between two items for which this machine lacks something
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     problems: int = 0
     failures: dict[int, str] = field(default_factory=dict)
-    handed_back: set[int] = field(default_factory=set)  # items of which this machine lacks the folder
+    handed_back: set[int] = field(default_factory=set)  # items for which this machine lacks something
     seconds: float = 0.0
     signal: signal.Signals | None = None  # what stopped it
 
@@ -85,7 +85,7 @@ class Worker:
     ) -> None:
         """Take the database's URL and a function that is told a line at a time what happens."""
         threads = max(1, (os.cpu_count() or 1) // concurrency)
-        self._children = [Child(url, threads) for _ in range(concurrency)]
+        self._children = [Child(watchful_url(url), threads) for _ in range(concurrency)]
         self._threads = ThreadPoolExecutor(concurrency, "item")
         self._url, self._queues, self._tell = url, queues, tell
         self._until_empty = until_empty
@@ -236,16 +236,16 @@ class Worker:
     async def _decide(self, taken: Taken, item: Item | str, outcome: Outcome) -> Decision:
         if outcome.kind == "done" or isinstance(item, str):
             return Decision("done" if outcome.kind == "done" else "failed")
-        wait_s = self._rest(taken) if outcome.kind == "away" else self._pace.backoff_s
+        if outcome.kind == "away":
+            self._rest(taken)
         history = await self._link.history(taken.job_id)
-        return decide(outcome.kind, history, item.max_attempts, wait_s)
+        return decide(outcome.kind, history, item.max_attempts, self._pace.backoff_s)
 
-    def _rest(self, taken: Taken) -> float:
-        """Take nothing up for a while: a machine that lacks a folder would go through all items there are."""
+    def _rest(self, taken: Taken) -> None:
+        """Take nothing up for a while: a machine that lacks something would go through all items."""
         self._tally.handed_back.add(taken.job_id)
         self._rest_s = min(2 * self._rest_s or self._pace.backoff_s, self._pace.longest_rest_s)
         self._rests_until = time.monotonic() + self._rest_s
-        return self._rest_s
 
     def _note(
         self, taken: Taken, item: Item | str, outcome: Outcome, decision: Decision, seconds: float
@@ -264,7 +264,8 @@ class Worker:
         self._tally.ended[decision.status] += 1
         if decision.status == "failed":
             self._tally.failures[taken.job_id] = outcome.reason or outcome.kind
-        then = "failed" if decision.status == "failed" else f"waits again, for {decision.delay_s:.0f} s"
+        pause = f", for {decision.delay_s:.0f} s" if decision.delay_s else ""
+        then = "failed" if decision.status == "failed" else f"waits again{pause}"
         self._tell(f"{label}: {then}: {outcome.reason}")
 
 

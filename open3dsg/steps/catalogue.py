@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -10,7 +11,7 @@ from open3dsg.errors import UserError
 from open3dsg.store.scans import find_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from psycopg import Connection
 
@@ -24,12 +25,12 @@ Arguments = dict[str, Any]
 
 
 class Entry(NamedTuple):
-    """One step: its queue, its arguments as JSON and the way back, and the folders that it needs."""
+    """One step: its queue, its arguments as JSON and the way back, and what a machine lacks for it."""
 
     queue: str
     describe: Callable[[Any], Arguments]
     build: Callable[[Mapping[str, Any]], Any]
-    folders: Callable[[Connection[Any], Mapping[str, Any], str], Sequence[Path]]
+    lacking: Callable[[Connection[Any], Mapping[str, Any], str], str | None]
 
 
 def describe(step: str, work: Step) -> Arguments:
@@ -42,16 +43,17 @@ def build(step: str, arguments: Mapping[str, Any], chunk: int | None = None) -> 
 
     Raises UserError for a step that this version does not know, and as opening its reader does.
     """
-    work: Step = _entry(step).build(arguments)
+    with _of_this_version(step):
+        work: Step = _entry(step).build(arguments)
     return work if chunk is None else _only_chunk(step, work, chunk)
 
 
-def missing_folder(
+def lacking_here(
     connection: Connection[Any], step: str, arguments: Mapping[str, Any], scan: str
-) -> Path | None:
-    """Return the first folder that the step needs and this machine lacks, or None."""
-    folders = _entry(step).folders(connection, arguments, scan)
-    return next((folder for folder in folders if not folder.is_dir()), None)
+) -> str | None:
+    """Say what the step needs and this machine lacks, where another may have it; None: nothing."""
+    with _of_this_version(step):
+        return _entry(step).lacking(connection, arguments, scan)
 
 
 def default_queue(step: str) -> str:
@@ -68,6 +70,18 @@ def _entry(step: str) -> Entry:
     if step not in ENTRIES:
         raise UserError(f"no step {step!r}; this version of open3dsg shares out {', '.join(ENTRIES)}")
     return ENTRIES[step]
+
+
+@contextmanager
+def _of_this_version(step: str) -> Iterator[None]:
+    """Raise UserError where the block meets arguments that `describe` of this version does not give."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{step} was queued by another version of open3dsg, with other arguments"
+            f" ({type(error).__name__}: {error}): submit it again"
+        ) from error
 
 
 def _only_chunk(step: str, work: Step, chunk: int) -> Step:
@@ -98,10 +112,12 @@ def _build_ingest(arguments: Mapping[str, Any]) -> Ingest:
     return Ingest(reader, arguments["dataset"], layout, root, arguments["force"], arguments["replace"])
 
 
-def _ingest_folders(_connection: Connection[Any], arguments: Mapping[str, Any], _scan: str) -> Sequence[Path]:
-    """The root, and what of the reader's arguments is a path: those are absolute."""
+def _ingest_lacks(_connection: Connection[Any], arguments: Mapping[str, Any], _scan: str) -> str | None:
+    """Look for the root, and for what of the reader's arguments is a path: those are absolute."""
     texts = [arguments["root"], *(value for value in arguments["reader"].values() if isinstance(value, str))]
-    return [Path(text) for text in texts if Path(text).is_absolute() and not Path(text).is_file()]
+    return _no_folder(
+        *(Path(text) for text in texts if Path(text).is_absolute() and not Path(text).is_file())
+    )
 
 
 def _describe_observe(work: Observe) -> Arguments:
@@ -109,7 +125,7 @@ def _describe_observe(work: Observe) -> Arguments:
 
 
 def _build_observe(arguments: Mapping[str, Any]) -> Observe:
-    from open3dsg.geometry.visibility import VisibilityThresholds
+    from open3dsg.geometry.thresholds import VisibilityThresholds
     from open3dsg.steps.observe import Observe, ObserveOptions
 
     options = dict(arguments["options"])
@@ -119,7 +135,12 @@ def _build_observe(arguments: Mapping[str, Any]) -> Observe:
 
 
 def _describe_features(work: DumpNodes) -> Arguments:
-    return {"options": asdict(work.options), "force": work.force, "replace": work.replace}
+    return {
+        "options": asdict(work.options),
+        "revision": work.prepare(),
+        "force": work.force,
+        "replace": work.replace,
+    }
 
 
 def _build_features(arguments: Mapping[str, Any]) -> DumpNodes:
@@ -128,13 +149,31 @@ def _build_features(arguments: Mapping[str, Any]) -> DumpNodes:
     return DumpNodes(FeatureOptions(**arguments["options"]), arguments["force"], arguments["replace"])
 
 
-def _scan_folders(connection: Connection[Any], _arguments: Mapping[str, Any], scan: str) -> Sequence[Path]:
-    return [find_scan(connection, scan).root]
+def _features_lack(connection: Connection[Any], arguments: Mapping[str, Any], scan: str) -> str | None:
+    """Look for the pictures, and for the very encoder: one of other weights would write other features."""
+    work, wanted = _build_features(arguments), arguments["revision"]
+    try:
+        revision = work.prepare()
+    except UserError as error:
+        return str(error)
+    if revision != wanted:
+        name = work.options.encoder
+        return f"the encoder {name} of this machine is {revision}, not {wanted}: install the same weights"
+    return _observe_lacks(connection, arguments, scan)
+
+
+def _observe_lacks(connection: Connection[Any], _arguments: Mapping[str, Any], scan: str) -> str | None:
+    return _no_folder(find_scan(connection, scan).root)
+
+
+def _no_folder(*folders: Path) -> str | None:
+    missing = next((folder for folder in folders if not folder.is_dir()), None)
+    return None if missing is None else f"{missing} is not on this machine: mount it here"
 
 
 # A new step that is to be shared out is a row here.
 ENTRIES: dict[str, Entry] = {
-    "ingest": Entry("cpu", _describe_ingest, _build_ingest, _ingest_folders),
-    "observe": Entry("cpu", _describe_observe, _build_observe, _scan_folders),
-    "features": Entry("gpu", _describe_features, _build_features, _scan_folders),
+    "ingest": Entry("cpu", _describe_ingest, _build_ingest, _ingest_lacks),
+    "observe": Entry("cpu", _describe_observe, _build_observe, _observe_lacks),
+    "features": Entry("gpu", _describe_features, _build_features, _features_lack),
 }

@@ -91,15 +91,16 @@ class DumpNodes:
         stored, row, entry = self._bind(connection, scan)
         stored.check_root()
         with self._lock(connection, stored, entry):
+            stored = find_scan(connection, stored.key)  # it may have been deleted while we waited
             done = self._done(connection, stored, entry)
             begun = not self.force and ledger.is_begun(connection, stored.scan_id, entry)
             encoder = _encoder(self.options.encoder)
             dump = _Dump(connection, stored, encoder, row, entry, self.options, begun)
             return dump.run(done) if self.chunk is None else dump.run_one(self.chunk, done)
 
-    def prepare(self) -> None:
-        """Load the encoder, so that UserError says what is wrong with it before any scan is begun."""
-        _encoder(self.options.encoder)
+    def prepare(self) -> str:
+        """Return the encoder's revision; UserError says what is wrong with it before any scan is begun."""
+        return _encoder(self.options.encoder).revision
 
     def parts(self, connection: Connection[Any], scan: str) -> Sequence[int | None]:
         """Return the chunks that are left to do, each work for itself; None is a scan of a single chunk."""

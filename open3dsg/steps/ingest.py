@@ -102,14 +102,19 @@ class Ingest:
     def check_dataset(self, connection: Connection[Any]) -> int | None:
         """Return the id of the dataset, or None where it is new.
 
-        Raises UserError where its name cannot be one, or is that of another folder: a scan of the same name
-        there would pass for one that is done.
+        Raises UserError where its name cannot be one, or is that of another folder or layout: a scan of the
+        same name there would pass for one that is done.
         """
         check_name(self.dataset, "--dataset")
         row = execute(connection, "dataset_find", {"name": self.dataset}).fetchone()
         if row is None:
             return None
-        dataset_id, root = row
+        dataset_id, root, layout = row
+        if layout != self.layout:
+            raise UserError(
+                f"dataset {self.dataset} has the layout {layout}, not {self.layout}:"
+                " give this folder a name of its own with --dataset"
+            )
         if None not in (root, self.root) and root != self.root:
             raise UserError(
                 f"dataset {self.dataset} is rooted at {root}, not at {self.root}:"

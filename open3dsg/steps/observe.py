@@ -14,7 +14,7 @@ from open3dsg.db.copying import copy_in
 from open3dsg.db.queries import execute
 from open3dsg.errors import BadFileError, UserError
 from open3dsg.geometry.pixels import PixelGrid, pack_pixel_sets
-from open3dsg.geometry.visibility import FrameObservations, Observer, VisibilityThresholds
+from open3dsg.geometry.thresholds import VisibilityThresholds
 from open3dsg.steps.summary import Summary
 from open3dsg.store.cloud import read_cloud
 from open3dsg.store.scans import find_scan
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from psycopg import Connection
 
+    from open3dsg.geometry.visibility import FrameObservations, Observer
     from open3dsg.store.scans import StoredScan
 
 VERSION = 1
@@ -54,12 +55,13 @@ class ObserveOptions:
 
     every: int | None = None
     thresholds: VisibilityThresholds = field(default_factory=VisibilityThresholds)
-    surfaces: tuple[str, ...] = ("wall", "floor")
+    surfaces: tuple[str, ...] = ("floor", "wall")
 
     def __post_init__(self) -> None:
-        """Refuse a stride that is none."""
+        """Refuse a stride that is none; the ledger takes surfaces in any order for the same options."""
         if self.every is not None and self.every < 1:
             raise UserError(f"--every is {self.every}: give 1 or more")
+        object.__setattr__(self, "surfaces", tuple(sorted(set(self.surfaces))))
 
     def for_layout(self, layout: str) -> ObserveOptions:
         """Return the options with `every` as it is for a dataset of `layout`."""
@@ -81,6 +83,7 @@ class Observe:
         options = self.options.for_layout(stored.layout)
         entry = ledger.Entry("observe", VERSION, asdict(options))
         with ledger.scan_lock(connection, stored.dataset, stored.name), connection.transaction():
+            stored = find_scan(connection, stored.key)  # it may have been deleted while we waited
             if self._is_done(connection, stored.scan_id, entry):
                 return Summary(skipped=True)
             # Begun but not done: instances have changed since, and only those without rows are looked for.
@@ -120,6 +123,8 @@ def _observe(
     connection: Connection[Any], scan: StoredScan, options: ObserveOptions, kept: Sequence[int]
 ) -> Summary:
     """Look for the instances that are not `kept`."""
+    from open3dsg.geometry.visibility import Observer  # compiled loops: a second, where they are run
+
     cloud = read_cloud(connection, scan.scan_id, scan.name)
     wanted = ~np.isin(cloud.instance, kept)
     observer = Observer(cloud.xyz_m[wanted], cloud.instance[wanted])

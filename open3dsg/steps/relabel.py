@@ -38,10 +38,11 @@ class Relabel:
         """Read one scan again, whatever the ledger says, and write what is different."""
         stored = find_scan(connection, scan)
         stored.check_root()
-        step = Ingest(
-            self._reader(connection, stored), stored.dataset, stored.layout, str(stored.root), force=True
-        )
-        return step(connection, stored.name)
+        with ledger.scan_lock(connection, stored.dataset, stored.name):
+            stored = find_scan(connection, stored.key)  # not to bring back what was deleted while we waited
+            reader = self._reader(connection, stored)
+            step = Ingest(reader, stored.dataset, stored.layout, str(stored.root), force=True)
+            return step(connection, stored.name)
 
     def parts(self, connection: Connection[Any], scan: str) -> Sequence[None]:  # noqa: ARG002
         """Return the whole scan: nothing says beforehand whether its files have changed."""
@@ -77,6 +78,7 @@ class Correct:
             ledger.scan_lock(connection, stored.dataset, stored.name),
             connection.transaction(),
         ):
+            stored = find_scan(connection, stored.key)  # it may have been deleted while we waited
             rows = execute(connection, "instance_labels", {"scan_id": stored.scan_id}).fetchall()
             there = [number for number, _label in rows]
             absent = sorted(wanted.keys() - set(there))

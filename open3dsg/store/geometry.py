@@ -16,7 +16,6 @@ from open3dsg.datasets.scan import BACKGROUND
 from open3dsg.db import ledger
 from open3dsg.db.copying import copy_in
 from open3dsg.db.queries import execute, fetch_value
-from open3dsg.geometry.boxes import instance_boxes
 from open3dsg.store.cloud import read_cloud, write_cloud
 
 if TYPE_CHECKING:
@@ -242,6 +241,8 @@ def _write_instances(
 
 
 def _instance_rows(scan_id: int, cloud: Cloud, label_ids: Mapping[int, int]) -> Iterator[tuple[object, ...]]:
+    from open3dsg.geometry.boxes import instance_boxes  # compiled loops: a second, where they are run
+
     boxes = instance_boxes(cloud.xyz_m, cloud.instance)
     place = {int(number): index for index, number in enumerate(boxes.numbers)}
     without_label = sorted(place.keys() - label_ids.keys())

@@ -14,8 +14,9 @@ from psycopg.types.json import Jsonb
 
 from open3dsg.datasets.layouts import open_reader
 from open3dsg.datasets.paths import split_uri
+from open3dsg.datasets.sens import SENS_SUFFIX, SensFile
 from open3dsg.db.queries import execute
-from open3dsg.errors import UserError
+from open3dsg.errors import BadFileError, UserError
 from open3dsg.store.scans import check_dataset
 
 if TYPE_CHECKING:
@@ -85,12 +86,7 @@ def open_as_read(connection: Connection[Any], scan: StoredScan) -> Reader:
     if not own:
         return reader
     # The ledger has folders relative to the root, which readers take as they are.
-    folders = {name: str(scan.root / value) for name, value in own.items() if _is_folder(scan.root, value)}
-    return open_reader(scan.layout, scan.root, {**arguments, **own, **folders})
-
-
-def _is_folder(root: Path, value: object) -> bool:
-    return isinstance(value, str) and (root / value).is_dir()
+    return open_reader(scan.layout, scan.root, {**arguments, **own})
 
 
 def find_move(connection: Connection[Any], dataset: str, new_root: Path, check: Check) -> Move:
@@ -174,7 +170,15 @@ def _check_match(move: Move) -> None:
 
 def _is_there(root: Path, uri: str) -> bool:
     path, member = split_uri(root, uri)
-    return os.path.isfile(path) if member is None else member in _members(path)
+    if member is None:
+        return os.path.isfile(path)
+    if path.suffix != SENS_SUFFIX:
+        return member in _members(path)
+    try:
+        with SensFile(path) as file:
+            return file.holds(member)
+    except BadFileError:
+        return False
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from open3dsg.db.queries import execute, fetch_value
 from open3dsg.db.terms import check_term, prune_terms, term_ids, terms_alone, terms_in_use
 from open3dsg.errors import UserError
+from open3dsg.store.encoders import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,6 +87,8 @@ def set_vocabulary(
     other words, or of another kind, unless it may be replaced.
     """
     check_term(name, "the name of a vocabulary")
+    if name == QUERIES:
+        raise UserError(f"{name!r} is the vocabulary of asked words: give another --name")
     with terms_in_use(connection), connection.transaction():
         known = execute(connection, "vocabularies", {"name": name}).fetchone()
         if known is not None:
@@ -147,8 +150,6 @@ def remarks(name: str, kind: str, count: int) -> list[str]:
 
 
 def _check_own(vocabulary: Vocabulary) -> None:
-    if vocabulary.kind == "query":
-        raise UserError(f"{vocabulary.name!r} is the vocabulary of asked words: give another --name")
     if vocabulary.dataset is not None:
         raise UserError(
             f"{vocabulary.name!r} came with dataset {vocabulary.dataset!r} and follows its files:"

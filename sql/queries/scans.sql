@@ -1,5 +1,5 @@
 -- name: dataset_find
-SELECT dataset_id, root FROM dataset WHERE name = %(name)s
+SELECT dataset_id, root, layout FROM dataset WHERE name = %(name)s
 
 -- name: dataset_add
 INSERT INTO dataset (name, layout, root)

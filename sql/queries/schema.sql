@@ -13,6 +13,9 @@ SELECT '[1]'::vector
 -- name: lock_migration
 SELECT pg_advisory_xact_lock(hashtextextended('open3dsg:migration', 0))
 
+-- name: limit_lock_wait
+SELECT set_config('lock_timeout', %(timeout)s, true)
+
 -- name: schema_revision
 SELECT version_num FROM alembic_version
 

@@ -288,7 +288,7 @@ def test_a_wrong_database_url_is_one_line_without_the_password(
     host = conninfo_to_dict(database_url)["host"]
     for command, url, told in (
         ("scans list", "postgresql://me:secret@127.0.0.1:1/rooms", "Connection refused"),
-        ("observe", "postgresql://me:secret@no-such-host.invalid/rooms", "OPEN3DSG_DATABASE_URL names"),
+        ("observe", "postgresql://me:secret@no-such-host.invalid/rooms", "check the host in the URL"),
         ("query nodes red", f"postgresql://stranger:secret@/rooms?host={host}", "stranger"),
         ("features index toy", f"postgresql://open3dsg@/nowhere?host={host}", "`createdb nowhere`"),
         ("query nodes red", "a database with password=secret", "expected a database URL like postgresql://"),

@@ -63,7 +63,6 @@ def test_memory_is_fitted_shown_applied_and_remembered(home: Path, run: Run) -> 
     run("db", "stop")
     table = run("db", "tune")
     assert table.out.splitlines()[1].split() == ["shared_buffers", "64MB", "64MB", "as", "fitted"]
-    assert "MB" in run("db", "psql", "--", "-Atc", "SHOW open3dsg.index_memory").out
 
     run("db", "tune", "--memory", "all", "--apply")
     whole = EmbeddedServer(home, 18).machine().memory_bytes

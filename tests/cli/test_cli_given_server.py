@@ -292,6 +292,7 @@ def test_a_login_that_may_only_read(given: Given, run: Callable[..., Done], refu
     assert "read-only transaction" in line
 
 
+@pytest.mark.slow
 def test_a_standby_is_read_and_not_written(given: Given, run: Callable[..., Done], refused: Refused) -> None:
     folder = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
     given.server.stop()

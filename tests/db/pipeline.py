@@ -9,7 +9,7 @@ import numpy as np
 import psycopg
 
 from open3dsg.datasets.threerscan import ThreeRScan
-from open3dsg.geometry.visibility import VisibilityThresholds
+from open3dsg.geometry.thresholds import VisibilityThresholds
 from open3dsg.steps.ingest import Ingest
 from open3dsg.steps.observe import Observe, ObserveOptions
 from tests import miniature as mini

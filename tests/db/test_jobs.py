@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,23 @@ def test_an_error_that_is_a_bug_is_tried_again_then_parked_with_its_traceback(
     assert second.started_at >= first.started_at
 
 
+def test_items_of_another_version_are_refused_once_and_can_be_listed_and_cancelled(
+    database: Database, database_url: str, observed: None, queue: Queue
+) -> None:
+    items = share(database, "observe", observe(every=2, replace=True), KEY).items
+    odd = [
+        replace(items[0], arguments={**items[0].arguments, "options": {"pace": number}}) for number in (1, 2)
+    ]
+    assert queue.submit([*items, *odd], "cpu") == 3
+    database.execute("UPDATE open3dsg_queue.procrastinate_jobs SET args = args - 'submission' WHERE id = 1")
+    assert [entry.item.label for entry in queue.find()] == [f"observe {KEY}"] * 3
+    assert queue.cancel(queue.find(ids=[3])) == 1
+    tally, told = work_off(database_url)
+    assert tally.ended == {"failed": 2}
+    assert all("queued by another version of open3dsg" in line for line in told)
+    assert {entry.status for entry in queue.find()} == {"failed", "cancelled"}
+
+
 def test_a_folder_that_is_not_here_is_no_fault_of_the_item(
     database: Database, database_url: str, root: Path, observed: None, queue: Queue
 ) -> None:
@@ -259,6 +277,30 @@ def test_a_folder_that_is_not_here_is_no_fault_of_the_item(
     away.rename(root)
     assert work_off(database_url)[0].ended["done"] == 1
     assert [attempt.outcome for attempt in queue.attempts(entry.job_id)] == ["away", "done"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"revision": "of other weights"}, "is 0123456789abcdef, not of other weights: install the same"),
+        ({"options": {"encoder": "absent", "top_k_frames": 5, "scales": 3}}, "no encoder is called 'absent'"),
+    ],
+)
+def test_an_encoder_that_is_not_here_or_another_is_no_fault_of_the_item(
+    database: Database,
+    database_url: str,
+    encoders: None,
+    observed: None,
+    queue: Queue,
+    change: dict[str, Any],
+    told: str,
+) -> None:
+    [item] = share(database, "features", DUMP, KEY, max_attempts=1).items
+    queue.submit([replace(item, arguments={**item.arguments, **change})], "gpu")
+    tally, lines = work_off(database_url)
+    assert len(tally.handed_back) == 1
+    assert told in lines[-1]
+    assert rows(database, "SELECT FROM node_feature") == []
 
 
 def test_a_login_with_the_role_of_a_worker_can_do_items(

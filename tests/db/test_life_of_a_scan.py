@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from open3dsg.db.connect import connect
 from open3dsg.db.terms import terms_in_use
 from open3dsg.errors import UserError
 from open3dsg.steps.ingest import Ingest
-from open3dsg.steps.relabel import Relabel
+from open3dsg.steps.relabel import Correct, Relabel
+from open3dsg.steps.runner import Step
 from open3dsg.steps.status import scan_statuses
 from open3dsg.store.removal import clear_away, delete_scan
 from open3dsg.store.roots import dataset_roots, find_move, relocate
@@ -27,7 +29,7 @@ from open3dsg.store.scans import find_scan
 from tests import miniature as mini
 from tests.conftest import as_url
 from tests.content import content, row_counts
-from tests.db.corrections import PLY, rename, run_all
+from tests.db.corrections import DUMP, PLY, rename, run_all
 from tests.db.pipeline import KEY, Database, ingest, observe, rows
 
 
@@ -165,6 +167,36 @@ def test_a_scan_that_is_worked_on_is_not_deleted(database: Database, database_ur
                 delete_scan(database, find_scan(database, KEY))
     assert content(database) == before
     delete_scan(database, find_scan(database, KEY))
+
+
+@pytest.mark.parametrize(
+    "work",
+    [observe(force=True), DUMP, replace(DUMP, chunk=0), Correct({KEY: {1: "x"}}), Relabel()],
+    ids=["observe", "features", "chunk", "correct", "relabel"],
+)
+def test_who_waited_for_a_scan_that_was_deleted_meanwhile_says_so(
+    database: Database, database_url: str, root: Path, work: Step
+) -> None:
+    run_all(database, root)
+    told: list[str] = []
+
+    def go() -> None:
+        with connect(database_url) as other:
+            other.autocommit = True
+            try:
+                work(other, KEY)
+            except UserError as error:
+                told.append(str(error))
+
+    thread = threading.Thread(target=go)
+    with ledger.scan_lock(database, "3rscan", mini.NAME):
+        thread.start()
+        while not rows(database, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            assert thread.is_alive()
+        delete_scan(database, find_scan(database, KEY))
+    thread.join()
+    assert told == [f"no scan {KEY!r} in the store; `open3dsg scans list` shows what is there"]
+    assert row_counts(database).get("scan", 0) == 0
 
 
 def test_words_stay_while_someone_is_about_to_use_them(database: Database, database_url: str) -> None:

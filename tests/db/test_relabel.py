@@ -344,6 +344,7 @@ def test_scannet_is_relabelled_and_moved_too(database: Database, fresh: Database
     Ingest(ScanNet(root), "scannet", "scannet", str(root)).dataset_id(database)
 
     new = root.rename(tmp_path / "moved")
+    (new / "nyu40").mkdir()  # is not the label set of this name
     relocate(database, find_move(database, "scannet", new, "all"))
 
     def rename(groups: Any) -> None:
@@ -361,3 +362,21 @@ def test_scannet_is_relabelled_and_moved_too(database: Database, fresh: Database
         step(fresh, key)
     clear_away(database, ())
     assert content(database) == content(fresh)
+
+
+def test_a_dataset_of_sens_files_moves_too(database: Database, tmp_path: Path) -> None:
+    root = tmp_path / "ScanNet"
+    scannet.write_metadata(root)
+    place = scannet.write_scan(root, scannet.NAME, frames=None, sens=True)
+    Ingest(ScanNet(root), "scannet", "scannet", str(root))(database, scannet.NAME)
+    new = root.rename(tmp_path / "moved")
+    move = find_move(database, "scannet", new, "all")
+    assert (move.pictures, list(move.pictures_missing)) == (2 * scannet.FRAMES, [])
+
+    sens = new / place.folder.relative_to(root) / f"{scannet.NAME}.sens"
+    sens.write_bytes(sens.read_bytes()[:-5000])  # the last frame, and the one before it, are cut off
+    cut = find_move(database, "scannet", new, "all")
+    assert 0 < len(cut.pictures_missing) < cut.pictures
+    sens.unlink()
+    with pytest.raises(UserError, match=f"none of the {2 * scannet.FRAMES} pictures looked for"):
+        find_move(database, "scannet", new, "all")

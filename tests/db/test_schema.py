@@ -162,6 +162,19 @@ def test_a_view_that_cannot_be_replaced_is_made_anew(
     assert catalog(database_url) == before
 
 
+def test_a_table_that_others_use_is_not_waited_for_without_end(
+    new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = new_database("schema_in_use")
+    schema.migrate(url, "0001")
+    monkeypatch.setattr(schema, "_LONGEST_WAIT_S", 0.2)
+    with psycopg.connect(url) as other:
+        other.execute("SELECT count(*) FROM scan")
+        with pytest.raises(UserError, match=r"others have used them for the last 0\.2 s: let their work"):
+            schema.migrate(url)
+    assert schema.migrate(url)
+
+
 def test_a_failing_migration_changes_nothing(
     new_database: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

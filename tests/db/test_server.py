@@ -394,7 +394,7 @@ def test_a_damaged_database_is_named(folder: Path, made: Maker) -> None:
 def test_a_data_folder_open_to_others_is_told(folder: Path, made: Maker) -> None:
     server = made(folder)
     server.data_folder.chmod(0o755)
-    with pytest.raises(UserError, match="has invalid permissions: Permissions should be u=rwx"):
+    with pytest.raises(UserError, match=r"has invalid permissions: .* `chmod -R go= /"):
         server.ensure_running()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from open3dsg.datasets.annotations import AnnotationReader
+from open3dsg.datasets.scannet import ScanNet
 from open3dsg.datasets.threerscan import ThreeRScan
 from open3dsg.db.connect import connect
 from open3dsg.errors import UserError
@@ -134,6 +135,12 @@ def test_an_instance_that_the_new_geometry_lacks(database: Database, root: Path)
     mini.write_annotations(root, mini.subgraph(objects={"1": "floor"}, relationships=[]))
     ingest(root)(database, mini.NAME)
     assert 7 not in {row[2] for row in content(database)["nodes"]}, "nothing names it any more"
+
+
+def test_a_dataset_keeps_its_layout(database: Database, root: Path) -> None:
+    ingest(root)(database, mini.NAME)
+    with pytest.raises(UserError, match=r"3rscan has the layout 3rscan, not scannet: .*--dataset"):
+        Ingest(ScanNet(root), "3rscan", "scannet", str(root)).check_dataset(database)
 
 
 def test_a_dataset_has_one_root(database: Database, root: Path, tmp_path: Path) -> None:

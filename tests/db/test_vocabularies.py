@@ -83,6 +83,8 @@ def test_a_list_of_ones_own_is_not_overwritten_by_a_dataset(database: Database, 
 
 def test_asked_words_are_no_list_to_write_to(database: Database, encoders: None) -> None:
     toy = register_encoder(database, load_encoder("toy"))
+    with pytest.raises(UserError, match="'queries' is the vocabulary of asked words"):
+        set_vocabulary(database, "queries", "class", ["x"])
     query_vector(database, toy, "red")
     with pytest.raises(UserError, match="'queries' is the vocabulary of asked words"):
         set_vocabulary(database, "queries", "class", ["x"], replace=True)

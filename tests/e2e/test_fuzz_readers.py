@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from open3dsg.datasets.layouts import open_reader
 from open3dsg.errors import UserError
-from open3dsg.geometry.visibility import VisibilityThresholds
+from open3dsg.geometry.thresholds import VisibilityThresholds
 from open3dsg.steps.ingest import Ingest
 from open3dsg.steps.observe import Observe, ObserveOptions
 from tests import miniature as mini

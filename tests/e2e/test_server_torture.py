@@ -198,7 +198,8 @@ def test_a_long_recovery_is_waited_for_and_told(folder: Path, monkeypatch: pytes
     assert "redo done" in server.log_file.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 8])
 def test_processes_that_start_it_at_once_share_one_server(folder: Path, count: int) -> None:
     commands = [
         subprocess.Popen(
@@ -217,9 +218,8 @@ def test_processes_that_start_it_at_once_share_one_server(folder: Path, count: i
     assert EmbeddedServer(folder, 18).stop()
 
 
-@pytest.mark.parametrize(
-    "delay_s", [0.1, *(pytest.param(delay, marks=pytest.mark.slow) for delay in (0.0, 0.3, 0.5, 0.8, 1.2))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("delay_s", [0.0, 0.1, 0.3, 0.5, 0.8, 1.2])
 def test_a_starter_that_is_killed_leaves_the_way_free(folder: Path, run: Run, delay_s: float) -> None:
     starter = subprocess.Popen([PROGRAM, "db", "start"], env=_environment(folder), stderr=subprocess.DEVNULL)
     new, made = folder / "postgres-18.new", folder / "postgres-18"

@@ -21,6 +21,7 @@ from open3dsg.datasets.synth.room import Room, build_room
 from open3dsg.datasets.synth.scannet_labels import scannet_word
 from open3dsg.datasets.synth.write import Order, SynthSummary, Written, room_seed, write_rooms
 from open3dsg.datasets.synth.write_scannet import ScanNetLayout
+from open3dsg.errors import UserError
 from open3dsg.geometry.pixels import PixelGrid
 
 SEED, FRAMES, LOST = 4, 3, 20
@@ -317,7 +318,9 @@ class Toy:
 
 def test_a_call_that_was_cut_off_between_two_folders_of_a_scan_is_taken_up(tmp_path: Path) -> None:
     layout, out = Toy(), tmp_path / "out"
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(
+        UserError, match="cannot be written: No such file or directory; once it can, the same"
+    ):
         write_rooms(out, layout, scans=1, seed=2, report=lambda _: None)
     assert (out / "pictures/scan0").is_dir()
     (out / "pictures/scan0/seed").write_text("of the call that was cut off")
@@ -329,3 +332,18 @@ def test_a_call_that_was_cut_off_between_two_folders_of_a_scan_is_taken_up(tmp_p
     assert (out / "pictures/scan0/seed").read_text() == "200000"
     assert summary.instances == len(build_room(200_000).instances)
     assert (summary.seen, summary.points, summary.relationships) == (1, 2, 0)
+
+
+def test_a_call_that_met_a_full_disk_is_taken_up(tmp_path: Path) -> None:
+    layout, out = Toy(), tmp_path / "out"
+    layout.broken = False
+
+    def fill_the_disk(_name: str) -> None:
+        (out / ".unfinished/scan1.json.part").symlink_to("/dev/full")
+
+    with pytest.raises(UserError, match="/out: cannot be written: No space left on device; once it can"):
+        write_rooms(out, layout, scans=2, seed=2, report=fill_the_disk)
+    (out / ".unfinished/scan1.json.part").unlink()
+    assert write_rooms(out, layout, scans=2, seed=2, report=lambda _: None).scans == 2
+    assert layout.written == 3
+    assert sorted(path.name for path in out.iterdir()) == ["list.json", "pictures", "scans"]

@@ -21,7 +21,8 @@ def miniature_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(miniature_template: Path, tmp_path: Path) -> Path:
     """A root with one clean scan, to be spoiled, in a folder with a name that needs care."""
-    return Path(shutil.copytree(miniature_template, tmp_path / "räume 1 'a'"))
+    to = tmp_path / "räume 1 'a'"
+    return Path(shutil.copytree(miniature_template, to, copy_function=shutil.copyfile))
 
 
 @pytest.fixture

@@ -85,6 +85,15 @@ def test_without_lists_nothing_is_checked_against_them(tmp_path: Path) -> None:
     assert read_annotations(tmp_path).classes == read_annotations(tmp_path).predicates == ()
 
 
+def test_lists_begin_with_a_word_and_not_with_a_byte_order_mark(tmp_path: Path) -> None:
+    write_annotations(tmp_path, subgraph())
+    plain = read_annotations(tmp_path)
+    for name in ("classes.txt", "relationships.txt"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
+    marked = read_annotations(tmp_path)
+    assert (marked.classes, marked.predicates) == (plain.classes, plain.predicates)
+
+
 def test_a_scan_in_two_splits_counts_in_the_first(tmp_path: Path) -> None:
     write_annotations(tmp_path, subgraph(), split="validation")
     write_annotations(tmp_path, subgraph(split=3), subgraph(split=4), split="test")

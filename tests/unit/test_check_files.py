@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -168,10 +168,35 @@ def test_a_ply_without_instances(healthy: Path) -> None:
         (lambda path: path.symlink_to("nowhere"), "leads nowhere"),
     ],
 )
-def test_something_that_is_no_file(spoil: Callable[[Path], None], told: str, healthy: Path) -> None:
-    (healthy / SEMSEG).unlink()
-    spoil(healthy / SEMSEG)
-    assert told in next(one.what for one in findings(healthy) if one.kind == "not_a_file")
+@pytest.mark.parametrize(("file", "severity"), [(SEMSEG, "error"), (SEGMENTS, "warning"), (MESH, "warning")])
+def test_something_that_is_no_file(
+    file: str, severity: str, spoil: Callable[[Path], None], told: str, healthy: Path
+) -> None:
+    (healthy / file).unlink()
+    spoil(healthy / file)
+    finding = only(healthy)
+    assert (finding.kind, finding.severity) == ("not_a_file", severity)
+    assert told in finding.what
+    assert check(healthy, deep=True).is_ready == (severity == "warning")  # the reader goes on without it
+
+
+@pytest.mark.parametrize("lost", [1, 2, 20])
+def test_a_mesh_that_lost_its_end_among_the_faces(lost: int, healthy: Path) -> None:
+    data = (healthy / MESH).read_bytes()
+    assert data.splitlines()[-1].startswith(b"f ")
+    (healthy / MESH).write_bytes(data[:-lost])
+    assert (only(healthy).kind, only(healthy).severity) == ("cut_off", "error")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(b"", "empty"), (HTML, "wrong_kind"), (b"newmtl a\nmap_K", "damaged")]
+)
+def test_materials_that_name_no_texture(content: bytes, kind: str, healthy: Path) -> None:
+    (healthy / mini.NAME / "mesh.refined.mtl").write_bytes(content)
+    finding = only(healthy)
+    assert (finding.kind, finding.severity) == (kind, "warning")
+    assert finding.file == f"{mini.NAME}/mesh.refined.mtl"
+    assert "the texture is not found" in finding.cost
 
 
 def test_a_json_file_of_other_content(healthy: Path) -> None:
@@ -230,7 +255,23 @@ def test_a_member_of_a_zip_file_that_is_damaged(healthy: Path) -> None:
     data = bytearray(path.read_bytes())
     data[offset + 80 : offset + 90] = bytes(10)
     path.write_bytes(data)
-    assert {kind for kind, _ in kinds(healthy, deep=True)} == {"damaged"}
+    told = findings(healthy, deep=True)
+    assert {one.kind for one in told} == {"damaged"}
+    assert not any(str(healthy) in str(one) or "file again" in one.what for one in told)
+
+
+def test_a_refusal_of_the_reader_is_told_beside_a_warning_on_the_same_file(healthy: Path) -> None:
+    (healthy / SEQUENCE / "frame-000001.depth.pgm").unlink()
+    mini.zip_sequence(healthy / mini.NAME)
+    path = healthy / f"{SEQUENCE}.zip"
+    with zipfile.ZipFile(path) as archive:
+        pose = archive.getinfo("frame-000001.pose.txt")
+    data = bytearray(path.read_bytes())
+    data[pose.header_offset + 60 : pose.header_offset + 70] = bytes(10)
+    path.write_bytes(data)
+    warning = only(healthy)  # that pose is not looked at
+    assert (warning.kind, warning.file) == ("frame_without_depth", f"{SEQUENCE}.zip")
+    assert kinds(healthy, deep=True) == [("scan_unreadable", mini.NAME), (warning.kind, warning.file)]
 
 
 def test_what_may_not_be_read_is_told(healthy: Path, as_nobody: Callable[[], None]) -> None:
@@ -242,7 +283,7 @@ def test_what_may_not_be_read_is_told(healthy: Path, as_nobody: Callable[[], Non
 
 
 @pytest.fixture
-def as_nobody(tmp_path: Path) -> object:
+def as_nobody(tmp_path: Path) -> Iterator[Callable[[], None]]:
     """Give a function that makes the test go on as a user who may not read everything."""
     user = os.geteuid()
     if user == 0:

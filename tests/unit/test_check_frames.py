@@ -211,6 +211,16 @@ def test_deep_decodes_every_picture(healthy: Path) -> None:
     assert kinds(healthy, deep=True) == [("cut_off", f"{SEQUENCE}/frame-000001.color.jpg")]
 
 
+def test_files_of_frames_that_are_none(healthy: Path) -> None:
+    for number in (0, 2):
+        path = healthy / SEQUENCE / f"frame-00000{number}.pose.txt"
+        path.unlink()
+        path.symlink_to("nowhere")
+    told = next(one for one in findings(healthy) if one.severity == "error")
+    assert (told.kind, told.file) == ("not_a_file", f"{SEQUENCE}/frame-000000.pose.txt")
+    assert "as 2 files of frames are" in told.what
+
+
 def test_deep_tells_of_frames_that_look_elsewhere(healthy: Path) -> None:
     for path in (healthy / SEQUENCE).glob("*.pose.txt"):
         path.write_text("1 0 0 500\n0 1 0 500\n0 0 1 500\n0 0 0 1\n")

@@ -159,6 +159,16 @@ def test_a_list_of_words_missing(file: str, healthy: Path) -> None:
     assert kinds(healthy) == [("class_list_missing", f"{LISTS}/{file}")]
 
 
+@pytest.mark.parametrize("file", ["classes.txt", "relationships.txt"])
+def test_a_list_of_words_that_is_none(file: str, healthy: Path) -> None:
+    path = healthy / LISTS / file
+    words = path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(b"\xef\xbb\xbf" + words)  # as Windows writes lists
+    assert kinds(healthy) == []
+    path.write_bytes(b"<!DOCTYPE html>\n<html>404</html>\n")
+    assert kinds(healthy) == [("wrong_kind", f"{LISTS}/{file}")]
+
+
 def test_a_class_list_of_other_classes(healthy: Path) -> None:
     (healthy / LISTS / "classes.txt").write_text("floor\nwall\ntable\n")
     finding = only(healthy)

@@ -33,7 +33,7 @@ def scannet_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def healthy(scannet_template: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(scannet_template, tmp_path / "räume"))
+    return Path(shutil.copytree(scannet_template, tmp_path / "räume", copy_function=shutil.copyfile))
 
 
 def test_a_healthy_folder_has_no_finding_and_is_left_as_it_is(healthy: Path) -> None:
@@ -89,6 +89,16 @@ def test_files_of_a_scan(ending: str, healthy: Path) -> None:
         assert (finding.kind, finding.file, finding.severity) == (kind, f"{SCAN}/{path.name}", "error")
 
 
+@pytest.mark.parametrize("ending", [".txt", "_vh_clean.aggregation.json"])
+@pytest.mark.parametrize("content", [b"", b"<html>"])
+def test_files_that_are_done_without(ending: str, content: bytes, healthy: Path) -> None:
+    (healthy / SCAN / f"{NAME}{ending}").write_bytes(content)
+    finding = only(healthy, "scannet")
+    assert (finding.file, finding.severity) == (f"{SCAN}/{NAME}{ending}", "warning")
+    assert "refuses" not in finding.cost
+    assert check(healthy, "scannet", deep=True).is_ready
+
+
 def test_preprocessed_points_in_place_of_meshes(tmp_path: Path) -> None:
     folder = tmp_path / "scannet_3d/train"
     folder.mkdir(parents=True)
@@ -110,6 +120,15 @@ def test_no_frames(healthy: Path) -> None:
     shutil.rmtree(healthy / FRAMES)
     finding = only(healthy, "scannet")
     assert (finding.kind, finding.file, finding.severity) == ("sequence_missing", FRAMES, "error")
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.mkdir(), lambda path: path.symlink_to("nowhere")])
+def test_a_file_of_a_frame_that_is_none(spoil: Callable[[Path], None], healthy: Path) -> None:
+    path = healthy / FRAMES / "pose/20.txt"
+    path.unlink()
+    spoil(path)
+    told = [one for one in findings(healthy, "scannet") if one.severity == "error"]
+    assert [(one.kind, one.file) for one in told] == [("not_a_file", f"{FRAMES}/pose/20.txt")]
 
 
 def test_frames_and_metadata_in_folders_that_are_named(healthy: Path) -> None:
@@ -188,7 +207,7 @@ def test_the_label_table_of_scannet_1(healthy: Path) -> None:
 def test_a_label_table_that_is_none(healthy: Path) -> None:
     (healthy / "scannetv2-labels.combined.tsv").write_text("<html>")
     finding = only(healthy, "scannet")
-    assert (finding.kind, finding.file) == ("damaged", "scannetv2-labels.combined.tsv")
+    assert (finding.kind, finding.file) == ("wrong_kind", "scannetv2-labels.combined.tsv")
 
 
 def test_a_list_of_scannet200_that_has_not_200(healthy: Path) -> None:

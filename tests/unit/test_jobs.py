@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
 
 from open3dsg.cli.submission import queue_names
 from open3dsg.datasets.layouts import open_reader
 from open3dsg.errors import UserError
-from open3dsg.geometry.visibility import VisibilityThresholds
-from open3dsg.jobs.items import Item, item_of
+from open3dsg.geometry.thresholds import VisibilityThresholds
+from open3dsg.jobs.connector import watchful_url
+from open3dsg.jobs.items import Item, item_of, shown_item
 from open3dsg.jobs.policy import COUNTED, Decision, History, Kind, decide
 from open3dsg.jobs.worker import Pace
 from open3dsg.steps.catalogue import build, default_queue, describe, step_names
@@ -48,9 +50,9 @@ def test_observe_is_the_same_on_another_machine(
 
 
 def test_features_are_the_same_on_another_machine_and_so_are_their_chunks() -> None:
-    work = DumpNodes(FeatureOptions("toy", 3, 2), force=True)
+    work = DumpNodes(FeatureOptions("rooms", 3, 2), force=True)
     assert through_json("features", work) == work
-    assert through_json("features", work, 2) == DumpNodes(FeatureOptions("toy", 3, 2), force=True, chunk=2)
+    assert through_json("features", work, 2) == DumpNodes(FeatureOptions("rooms", 3, 2), force=True, chunk=2)
     with pytest.raises(UserError, match="observe has no chunks"):
         through_json("observe", Observe(ObserveOptions()), 2)
 
@@ -151,3 +153,32 @@ def test_names_of_queues() -> None:
     for bad in ("", "a,", "-a", "a b", "x" * 64, "a\0"):
         with pytest.raises(UserError, match="is no name of a queue"):
             queue_names([bad])
+
+
+@pytest.mark.parametrize(
+    ("step", "arguments"),
+    [
+        ("observe", {"options": {"bogus": 1}, "force": False, "replace": False}),
+        ("observe", {}),
+        ("features", {"options": {"encoder": "toy", "bogus": 1}, "force": False, "replace": False}),
+        ("ingest", {"layout": "3rscan"}),
+    ],
+)
+def test_arguments_of_another_version_are_refused(step: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"{step} was queued by another version of open3dsg"):
+        build(step, arguments)
+
+
+def test_an_item_of_another_version_can_be_shown() -> None:
+    kept = {"step": "observe", "scan": "3rscan/a", "pace": "quick", "arguments": [1]}
+    assert shown_item(kept).label == "observe 3rscan/a"
+    assert shown_item({}).label == "? ?"
+
+
+@pytest.mark.parametrize("url", ["postgresql://host/name", "postgresql://host/name?sslmode=require"])
+def test_a_process_at_work_notices_that_the_server_has_gone(url: str) -> None:
+    found = conninfo_to_dict(watchful_url(url))
+    assert conninfo_to_dict(url).items() <= found.items()
+    assert (found["keepalives_idle"], found["keepalives_interval"]) == ("10", "5")
+    assert found["tcp_user_timeout"] == "20000"
+    assert conninfo_to_dict(watchful_url("postgresql://h/n?keepalives_idle=3"))["keepalives_idle"] == "3"

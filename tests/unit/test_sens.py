@@ -118,7 +118,7 @@ def test_a_picture_is_where_its_uri_says_or_nowhere(path: Path) -> None:
             with pytest.raises(BadFileError, match=r"is not at its place: .* ingest its scan again"):
                 reader.read_bytes(f"a.sens!{wrong}")
         for none in ("", "6", "6.pose@1+1", f"6.color@{'9' * 30}+1", "6.color@-1+1"):
-            with pytest.raises(BadFileError, match=r"is no picture of a \.sens file"):
+            with pytest.raises(BadFileError, match="is not at its place"):
                 reader.read_bytes(f"a.sens!{none}")
         with pytest.raises(BadFileError, match="cannot be read"):
             reader.read_bytes(f"b.sens!{color}")
@@ -131,7 +131,7 @@ def test_a_file_that_was_replaced_is_noticed(path: Path) -> None:
     scannet.write_sens(path, step=3)
     with (
         ImageReader(path.parent) as reader,
-        pytest.raises(BadFileError, match="another one than was ingested"),
+        pytest.raises(BadFileError, match="is not at its place"),
     ):
         reader.read_bytes(f"a.sens!{color}")
 

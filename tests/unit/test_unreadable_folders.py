@@ -26,7 +26,7 @@ def shut(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
         folders.append(folder)
         folder.chmod(0)
         if user == 0:
-            for parent in ({tmp_path, *tmp_path.parents[:-2]} - {folder}):
+            for parent in {tmp_path, *tmp_path.parents[:-2]} - {folder}:
                 parent.chmod(parent.stat().st_mode | 0o55)
             os.seteuid(65534)
 
@@ -34,6 +34,11 @@ def shut(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
     os.seteuid(user)
     for folder in folders:
         folder.chmod(0o755)
+
+
+def read_listed(reader: Reader, name: str) -> None:
+    assert name in reader.scan_names(None)
+    reader.read(name)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +55,7 @@ def test_scannet(tmp_path: Path, shut: Callable[[Path], None], folder: str, name
     shut(tmp_path / folder)
     reader = ScanNet(tmp_path)
     with pytest.raises(BadFileError, match=f"{named}: cannot be read: Permission denied"):
-        assert scannet.NAME in reader.scan_names(None)
-        reader.read(scannet.NAME)
+        read_listed(reader, scannet.NAME)
 
 
 @pytest.mark.parametrize("folder", [".", mini.NAME, f"{mini.NAME}/sequence"])
@@ -60,8 +64,7 @@ def test_3rscan(tmp_path: Path, shut: Callable[[Path], None], folder: str) -> No
     shut(tmp_path / folder)
     reader = ThreeRScan(tmp_path)
     with pytest.raises(BadFileError, match=r"cannot be read: Permission denied"):
-        assert mini.NAME in reader.scan_names(None)
-        reader.read(mini.NAME)
+        read_listed(reader, mini.NAME)
 
 
 @pytest.mark.parametrize("layout", ["scannet", "3rscan"])

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from open3dsg.errors import UserError
 from open3dsg.geometry.pixels import PixelGrid
-from open3dsg.geometry.visibility import FrameObservations, Observer, VisibilityThresholds
+from open3dsg.geometry.thresholds import VisibilityThresholds
+from open3dsg.geometry.visibility import FrameObservations, Observer
 
 GRID = PixelGrid(width=20, height=12, fx=8.0, fy=8.0, cx=10.0, cy=6.0)
 ALL = VisibilityThresholds(min_points=0, min_ratio=0.0, enough_points=0)

@@ -61,6 +61,7 @@ def test_a_column_of_a_table(tmp_path: Path, name: str, content: str) -> None:
         ("t.csv", "id,name\n1,wall\n", None, "say which --column holds the words; it has id, name"),
         ("t.csv", "id,name\n1,wall\n", "label", "has no column 'label'; it has id, name"),
         ("t.csv", "", "label", "has no column 'label'; it has none"),
+        ("t.csv", "name,name\nwall,wand\n", "name", "has several columns 'name'"),
         ("t.csv", "id,name\n1,wall\n2," + "x" * 501, "name", "line 3 has 501 characters"),
     ],
 )

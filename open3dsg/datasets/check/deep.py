@@ -79,8 +79,8 @@ def _decode(
     try:
         pixels = reader.read_image(uri) if unit_m is None else reader.read_depth_m(uri, unit_m)
     except BadFileError as error:
-        kind, what = told_by_reader(error, uri)
-        return finding(kind, uri, what.removeprefix(f"{root / uri}: "), cost=_LESS)
+        kind, what = told_by_reader(error, root / uri, uri)
+        return finding(kind, uri, what, cost=_LESS)
     height, width = pixels.shape[:2]
     if (width, height) != (camera.width, camera.height):
         what = f"{width} x {height} pixels, its camera is of {camera.width} x {camera.height}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def damage_of_bytes(head: bytes, tail: bytes, kind: str) -> Damage | None:
         name = describe(head)
         return Damage("wrong_kind", f"it is {name}" if name else f"it is no {_NAMES[kind]}")
     if not _ends(tail, kind):
-        return Damage("cut_off", f"it does not end as a {_NAMES[kind]} does")
+        return Damage("cut_off", f"the end of the {_NAMES[kind]} is missing")
     return None
 
 
@@ -165,10 +166,13 @@ def _nothing(_path: Path) -> Damage | None:
 _WHOLE: Mapping[str, Callable[[Path], Damage | None]] = {"ply": _damage_of_ply, "zip": _damage_of_zip}
 
 
-def told_by_reader(error: Exception, path: Path | str) -> Damage:
-    """Turn a reader's message on the file `path` into damage, without what a finding says anyway."""
-    what = (
-        str(error).removeprefix(f"{path}: ").removesuffix("; fetch it again").removesuffix(": fetch it again")
-    )
+def told_by_reader(error: Exception, *names: Path | str) -> Damage:
+    """Turn a reader's message on a file, as which `names` are known, into damage.
+
+    What a finding says anyway is left out: the file, the zip file it is in, and that it is to be fetched.
+    """
+    what = re.sub("[;:] fetch (?:it|the file) again$", "", str(error))
+    for name in map(str, names):
+        what = what.removeprefix(f"{name}: ").removeprefix(f"{name.partition('!')[0]}: ")
     cut_off = "truncated" in what or "cut off" in what
     return Damage("cut_off" if cut_off else "damaged", what)

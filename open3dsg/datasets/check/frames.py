@@ -65,7 +65,8 @@ def tell_no_files(look: ScanLook, where: str, names: Sequence[str]) -> None:
     """Tell of folders, and of links that lead nowhere, which are named as files of frames."""
     if names:
         what = f"a folder, or a link that leads nowhere, as {len(names)} files of frames are"
-        look.tell("not_a_file", f"{where}/{names[0]}", what, remedy="put the files in their places")
+        cost, remedy = "a step refuses the scan, or leaves these frames out", "put the files in their places"
+        look.tell("not_a_file", f"{where}/{names[0]}", what, cost=cost, remedy=remedy)
 
 
 def choose(table: FrameTable) -> list[int]:
@@ -109,7 +110,9 @@ def _check_photograph(look: ScanLook, reader: ImageReader, frame: Frame, told: s
     try:
         data = reader.read_bytes(frame.image_uri)
     except BadFileError as error:
-        look.tell_damage(frame.image_uri, told_by_reader(error, look.root / frame.image_uri), cost=_LESS)
+        look.tell_damage(
+            frame.image_uri, told_by_reader(error, look.root / frame.image_uri, frame.image_uri), cost=_LESS
+        )
         return set()
     kind = "png" if data.startswith(b"\x89PNG") else "jpg"
     if damage := damage_of_bytes(data[:4096], data[-1024:], kind):
@@ -131,7 +134,7 @@ def _check_depth(look: ScanLook, reader: ImageReader, frame: Frame, told: set[st
     try:
         depth_m = reader.read_depth_m(frame.depth_uri, frame.depth_unit_m)
     except BadFileError as error:
-        damage = told_by_reader(error, frame.depth_uri)
+        damage = told_by_reader(error, look.root / frame.depth_uri, frame.depth_uri)
         look.tell_damage(frame.depth_uri, damage, cost=_LESS)
         return set()
     height, width = depth_m.shape

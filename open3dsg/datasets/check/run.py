@@ -98,8 +98,9 @@ def check_scans(found: Survey, *, deep: bool, jobs: int, advance: Callable[[str]
             advance(name)
     if deep:
         told = {one.file for one in checked.findings}
+        refused = {one.file for one in checked.findings if one.severity == "error"}
         for findings in _read_wholly(found, jobs, advance):
-            checked.findings += [one for one in findings if not _is_told(one, told)]
+            checked.findings += [one for one in findings if not _is_told(one, told, refused)]
     checked.findings.sort(key=lambda one: (one.severity, one.scan or "", one.file, one.kind))
     return checked
 
@@ -117,10 +118,13 @@ def _look_at_all(found: Survey) -> Iterator[tuple[str, tuple[list[Finding], Fact
             raise
 
 
-def _is_told(one: Finding, files: set[str]) -> bool:
-    """Tell whether a finding of reading wholly repeats one of the quick look."""
+def _is_told(one: Finding, files: set[str], refused: set[str]) -> bool:
+    """Tell whether a finding of reading wholly repeats one of the quick look.
+
+    `files` are those that it told of, `refused` those of them that were errors.
+    """
     if one.kind == "scan_unreadable":
-        return any(file in one.what for file in files if "/" in file or file.endswith(_OF_ALL_SCANS))
+        return any(file in one.what for file in refused if "/" in file or file.endswith(_OF_ALL_SCANS))
     return one.file in files
 
 

@@ -117,8 +117,9 @@ def _check_metadata(root: Path, reader: ScanNet, result: Survey) -> list[Finding
         has_table = reader.table is not None
     except UserError as error:
         file = next((name for name in (*SPLIT_FILES, TABLE, SCANNET200) if name in str(error)), ".")
-        what = told_by_reader(error, f"{folder}/{file}").what
-        return [finding("damaged", file, what, cost="`ingest` refuses every scan")]
+        path = Path(folder, file)
+        kind, what = (damage_of(path, "text") if path.is_file() else None) or told_by_reader(error, path)
+        return [finding(kind, file, what, cost="`ingest` refuses every scan")]
     for file, split in SPLIT_FILES.items():
         if split not in result.splits:
             what, cost = f"missing: the split {split} is not known", "--split cannot choose it"

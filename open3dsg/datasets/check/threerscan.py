@@ -140,7 +140,7 @@ def _check_sequence(look: ScanLook) -> FrameTable:
             files = _files(look, reader, has_zip)
             return {} if files is None else _check_frames(look, reader, files)
     except BadFileError as error:
-        look.tell_damage(where, told_by_reader(error, ""))
+        look.tell_damage(where, told_by_reader(error, look.root / where))
     except OSError as error:
         look.tell("no_permission", f"{look.name}/sequence", f"cannot be listed: {error.strerror}")
     return {}
@@ -186,9 +186,8 @@ def _with_sizes(
         return {file: FrameFile(uris[file], in_zip[at]) for file, at in members.items() if at in in_zip}
     listing = list_folder(look.root / look.name / "sequence")
     sizes = listing.files
-    tell_no_files(
-        look, f"{look.name}/sequence", [file for file in listing.others if FRAME_FILE.fullmatch(file)]
-    )
+    no_files = [file for file in listing.others if FRAME_FILE.fullmatch(file)]
+    tell_no_files(look, f"{look.name}/sequence", no_files)
     zipped = {member.rpartition("/")[2] for member in in_zip}
     lacking = {file for file in zipped if FRAME_FILE.fullmatch(file)} - sizes.keys()
     if lacking:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +21,7 @@ from open3dsg.datasets.synth.room import Room, build_room
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -121,22 +122,24 @@ def write_rooms(
 
     The same arguments give the same bytes, also where a call that was cut off is taken up again by the same
     call. `report` is told the name of each scan that is whole.
-    Raises UserError where `out` holds anything else, or a number is out of range.
+    Raises UserError where `out` holds anything else or cannot be written, or a number is out of range.
     """
     for option, value in (("scans", scans), ("frames", frames)):
         if value < 1:
             raise UserError(f"--{option} {value}: at least 1 is needed")
     if seed < 0:
         raise UserError(f"--seed {seed}: a seed is 0 or above")
-    orders = [Order(layout.scan_name(seed, index), index, scans, frames) for index in range(scans)]
+    layout.scan_name(seed, scans - 1)  # refused before anything is written
     _claim(out, {**layout.request, "scans": scans, "seed": seed, "frames": frames})
     written = []
-    for order in orders:
-        done = _read_record(out, order.name)
-        written.append(done or _write_scan(out, layout, build_room(room_seed(seed, order.index)), order))
-        report(order.name)
-    layout.write_metadata(out, written)
-    shutil.rmtree(out / _UNFINISHED)
+    with _told(out):
+        for index in range(scans):
+            order = Order(layout.scan_name(seed, index), index, scans, frames)
+            done = _read_record(out, order.name)
+            written.append(done or _write_scan(out, layout, build_room(room_seed(seed, index)), order))
+            report(order.name)
+        layout.write_metadata(out, written)
+        shutil.rmtree(out / _UNFINISHED)
     return SynthSummary(
         scans=scans,
         frames=scans * frames,
@@ -166,10 +169,30 @@ def _claim(out: Path, request: Mapping[str, Any]) -> None:
                 f"{out}: is not empty (it holds {occupied.name!r}); name a new folder, or empty it"
             )
         note.parent.mkdir(exist_ok=True)
-        formats.write_json(note.with_suffix(".part"), request)
-        note.with_suffix(".part").rename(note)
+        _write_whole(note, request)
     except OSError as error:
         raise UserError(f"{out}: cannot be made or read as a folder: {error.strerror}") from error
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """Raise UserError where a disk is full, or refuses to be written for another reason."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise UserError(
+            f"{error.filename or out}: cannot be written: {error.strerror};"
+            " once it can, the same call goes on with the rooms that are missing"
+        ) from error
+
+
+def _write_whole(path: Path, content: object) -> None:
+    """Write JSON so that a call that is cut off leaves all of it or nothing under this name."""
+    partial = path.with_name(f"{path.name}.part")
+    formats.write_json(partial, content)
+    partial.rename(path)
 
 
 def _read_record(out: Path, name: str) -> Written | None:
@@ -186,7 +209,7 @@ def _write_scan(out: Path, layout: Layout, room: Room, order: Order) -> Written:
     shutil.rmtree(partial, ignore_errors=True)  # what a call that was cut off had of this scan
     partial.mkdir()
     written = layout.write_scan(partial, room, order)
-    formats.write_json(out / _UNFINISHED / f"{order.name}.json", asdict(written))
+    _write_whole(out / _UNFINISHED / f"{order.name}.json", asdict(written))
     for folder in written.folders:
         target = out / folder
         target.parent.mkdir(parents=True, exist_ok=True)
