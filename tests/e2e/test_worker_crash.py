@@ -260,6 +260,7 @@ def test_ctrl_c_lets_the_item_under_way_end(
         assert content(here.database) == stages["observe"].clean
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_gives_the_item_up_and_it_waits_again(
     stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str]
 ) -> None:
@@ -277,6 +278,7 @@ def test_a_second_ctrl_c_gives_the_item_up_and_it_waits_again(
         assert content(here.database) == stages["observe"].clean
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_told_and_waited_for(
     stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str]
 ) -> None:
@@ -292,6 +294,42 @@ def test_a_lost_connection_is_told_and_waited_for(
         assert here.outcomes()["done"] == len(NAMES)
         assert set(here.outcomes()) <= {"done", "disconnected"}
         assert content(here.database) == stages["ingest"].clean
+
+
+@contextmanager
+def database_away(here: Scene) -> Iterator[None]:
+    """Let the database take no connections, and drop those there are, but for the test's own."""
+    name, own = here.database.info.dbname, here.database.info.backend_pid
+    with psycopg.connect(here.url, dbname="postgres", autocommit=True) as other:
+        other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> %s",
+            [name, own],
+        )
+        try:
+            yield
+        finally:
+            other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_worker_ends_while_the_database_is_away(
+    stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str], busy: bool
+) -> None:
+    """At once where it has nothing under way; else what it has can be neither done nor handed back."""
+    with scene(stages["observe"], new_database, variables) as here, ExitStack() as stack:
+        if busy:
+            stack.enter_context(ledger.scan_lock(here.database, "3rscan", NAMES[1]))
+        worker = here.command("worker")
+        if busy:
+            here.wait_until_blocked()
+        else:
+            here.wait_for(lambda: here.outcomes()["done"] == len(NAMES))
+        stack.enter_context(database_away(here))
+        for _ in range(1 + busy):
+            time.sleep(1)
+            worker.send_signal(signal.SIGTERM)
+        assert ("again gives them up" in finish(worker)) is busy
 
 
 @pytest.mark.slow

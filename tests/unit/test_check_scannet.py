@@ -99,6 +99,18 @@ def test_files_that_are_done_without(ending: str, content: bytes, healthy: Path)
     assert check(healthy, "scannet", deep=True).is_ready
 
 
+def test_the_folder_of_the_scans_in_place_of_the_root(healthy: Path) -> None:
+    (told,) = [one for one in findings(healthy / "scans", "scannet") if one.kind == "root_inside_scan"]
+    assert f"{healthy} was probably meant" in told.what
+
+
+def test_folders_of_a_system_are_no_scans(tmp_path: Path) -> None:
+    for name in ("apt", "ssl"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.conf").touch()
+    assert kinds(tmp_path, "scannet") == kinds(tmp_path) == [("root_without_scans", ".")]
+
+
 def test_preprocessed_points_in_place_of_meshes(tmp_path: Path) -> None:
     folder = tmp_path / "scannet_3d/train"
     folder.mkdir(parents=True)

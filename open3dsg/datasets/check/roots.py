@@ -30,10 +30,10 @@ def _is_3rscan(_name: str, listing: Listing) -> bool:
 
 
 def _is_scannet(name: str, listing: Listing) -> bool:
-    return any(
-        file.casefold().startswith((f"{name}_vh_clean".casefold(), f"{name}.".casefold()))
-        for file in listing.files
-    )
+    own = name.casefold()
+    alone = {f"{own}{ending}" for ending in (".txt", ".sens", ".aggregation.json")}
+    files = [file.casefold() for file in listing.files]
+    return any(file in alone or file.startswith(f"{own}_vh_clean") for file in files)
 
 
 _MARKERS = frozenset(name.casefold() for name in (LABELS_PLY, MESH_OBJ, SEMSEG, "sequence", "sequence.zip"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,25 @@ def survey(root: Path, arguments: Mapping[str, Any]) -> Survey:
     found = find_scans(root, "scannet", [*reversed(distinct.values())], IS_SCAN["scannet"], known)
     result = Survey("scannet", root, arguments, found.scans, found.listings, findings=list(found.findings))
     if found.scans:
-        result.findings += _check_metadata(root, reader, result)
+        result.findings += [*_root_too_low(root.absolute()), *_check_metadata(root, reader, result)]
     else:
         preprocessed = _preprocessed(root)
         result.findings = [preprocessed] if preprocessed else no_scans(root, "scannet", found.findings)
     return result
+
+
+def _root_too_low(root: Path) -> Iterator[Finding]:
+    """Give a finding where the folder of scans was given in place of the one above, which has the rest."""
+    if root.name not in PARENTS:
+        return
+    beside = (*FRAME_FOLDERS, *SPLIT_FILES, TABLE)
+    file = next(
+        (file for file in beside if (root.parent / file).exists() and not (root / file).exists()), None
+    )
+    if file is not None:
+        what = f"{file} lies beside this folder: {root.parent} was probably meant"
+        changes: dict[str, Any] = {"severity": "warning", "cost": "frames or lists are not found"}
+        yield finding("root_inside_scan", ".", what, **changes)
 
 
 def look(found: Survey, name: str) -> tuple[list[Finding], Facts]:
