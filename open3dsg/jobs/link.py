@@ -82,18 +82,22 @@ class Link:
 
         await self._call(lambda: self._manager.listen_for_jobs(on_notification=notified, queues=self._queues))
 
-    async def fetch(self) -> Taken | None:
-        """Take the next item up, or None where none waits."""
+    async def fetch(self, passed_over: Collection[int] = ()) -> Taken | None:
+        """Take the next item up that is not `passed_over`, or None where none waits."""
+        parameters = {
+            "worker_id": self._worker_id,
+            "queues": None if self._queues is None else list(self._queues),
+            "passed_over": list(passed_over),
+        }
         try:
-            job = await self._call(
-                lambda: self._manager.fetch_job(queues=self._queues, worker_id=self._worker_id)
-            )
+            rows = await _execute(self, "jobs_fetch", parameters)
         except psycopg.errors.ForeignKeyViolation:
             # We were silent for so long, with our machine asleep or cut off, that others took us for dead.
             await self.register()
             return None
-        if job is None:
+        if not rows:
             return None
+        job = Job.from_row(rows[0])
         return Taken(job, await self._start_attempt(_number(job), self._name))
 
     async def is_mine(self, taken: Taken) -> bool:

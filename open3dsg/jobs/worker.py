@@ -43,7 +43,7 @@ class Pace:
     silent_s: float = 20.0
     poll_s: float = 2.0
     backoff_s: float = 5.0
-    longest_rest_s: float = 300.0  # between two items for which this machine lacks something
+    longest_rest_s: float = 300.0  # until items for which this machine lacks something are tried again
 
 
 @dataclass
@@ -93,6 +93,7 @@ class Worker:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._tally = Tally()
         self._busy_with: set[int] = set()
+        self._lacking: set[int] = set()  # items handed back since the last rest
         self._rest_s, self._rests_until = 0.0, 0.0
         self._is_stopping = self._is_giving_up = False
         self._woken = asyncio.Event()
@@ -186,8 +187,8 @@ class Worker:
     async def _serve(self, child: Child) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, child.start)
         while not self._is_stopping:
-            news, rest_s = self._news, self._rests_until - time.monotonic()
-            taken = None if rest_s > 0 else await self._link.fetch()
+            news = self._news
+            taken = await self._link.fetch(self._passed_over())
             if taken is not None:
                 self._busy_with.add(taken.job_id)
                 try:
@@ -237,22 +238,31 @@ class Worker:
         if outcome.kind == "done" or isinstance(item, str):
             return Decision("done" if outcome.kind == "done" else "failed")
         if outcome.kind == "away":
-            self._rest(taken)
+            self._pass_over(taken)
         history = await self._link.history(taken.job_id)
         return decide(outcome.kind, history, item.max_attempts, self._pace.backoff_s)
 
-    def _rest(self, taken: Taken) -> None:
-        """Take nothing up for a while: a machine that lacks something would go through all items."""
+    def _pass_over(self, taken: Taken) -> None:
+        """Leave the item to others for a while, so that this worker comes to those that it can do."""
         self._tally.handed_back.add(taken.job_id)
-        self._rest_s = min(2 * self._rest_s or self._pace.backoff_s, self._pace.longest_rest_s)
-        self._rests_until = time.monotonic() + self._rest_s
+        if not self._lacking:
+            self._rest_s = min(2 * self._rest_s or self._pace.backoff_s, self._pace.longest_rest_s)
+            self._rests_until = time.monotonic() + self._rest_s
+        self._lacking.add(taken.job_id)
+
+    def _passed_over(self) -> Collection[int]:
+        """Return the items to leave to others, none once they have been left for long enough."""
+        if not self._until_empty and time.monotonic() > self._rests_until:
+            self._lacking.clear()
+        return self._lacking
 
     def _note(
         self, taken: Taken, item: Item | str, outcome: Outcome, decision: Decision, seconds: float
     ) -> None:
         label = f"item {taken.job_id}" if isinstance(item, str) else item.label
         if outcome.kind == "done":
-            self._rest_s = 0.0
+            if taken.job_id in self._tally.handed_back:
+                self._rest_s = 0.0  # what was lacking is there now
             self._tally.handed_back.discard(taken.job_id)
             self._tally.ended["skipped" if outcome.skipped else "done"] += 1
             self._tally.counts.update(outcome.counts)

@@ -76,6 +76,22 @@ WHERE status IN ('todo', 'doing')
   AND (%(queues)s::text[] IS NULL OR queue_name = ANY (%(queues)s))
   AND NOT (status = 'todo' AND id = ANY (%(handed_back)s::bigint[]))
 
+-- name: jobs_fetch
+-- The next item that waits becomes this worker's; as procrastinate's own function, but for those passed over.
+UPDATE open3dsg_queue.procrastinate_jobs
+SET status = 'doing', worker_id = %(worker_id)s
+WHERE id = (SELECT id
+            FROM open3dsg_queue.procrastinate_jobs
+            WHERE status = 'todo'
+              AND task_name = 'open3dsg.item'
+              AND (scheduled_at IS NULL OR scheduled_at <= now())
+              AND (%(queues)s::text[] IS NULL OR queue_name = ANY (%(queues)s))
+              AND NOT id = ANY (%(passed_over)s::bigint[])
+            ORDER BY priority DESC, id
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED)
+RETURNING *
+
 -- name: jobs_adopt
 -- Items of workers that have been silent for too long become this worker's. Of several who try, one gets each.
 UPDATE open3dsg_queue.procrastinate_jobs j

@@ -303,6 +303,17 @@ def test_an_encoder_that_is_not_here_or_another_is_no_fault_of_the_item(
     assert rows(database, "SELECT FROM node_feature") == []
 
 
+def test_items_that_cannot_be_done_here_keep_no_other_waiting(
+    database: Database, database_url: str, root: Path, observed: None, queue: Queue
+) -> None:
+    [item] = share(database, "ingest", ingest(root, force=True), mini.NAME).items
+    gone = [replace(item, arguments={**item.arguments, "root": f"/gone/{number}"}) for number in range(5)]
+    assert queue.submit([*gone, item], "cpu") == 6
+    tally, told = work_off(database_url)
+    assert tally.ended == {"done": 1, "waiting": 5}, told
+    assert [len(queue.attempts(entry.job_id)) for entry in queue.find()] == [1] * 6
+
+
 def test_a_login_with_the_role_of_a_worker_can_do_items(
     database: Database, database_url: str, root: Path, queue: Queue
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from open3dsg.db.migrate import migrate
+from tests import checks
 from tests.conftest import as_url
 
 COMMAND = str(Path(sys.executable).with_name("open3dsg"))
@@ -53,3 +55,17 @@ def rooms_store(new_database: Callable[..., str], tmp_path_factory: pytest.TempP
     url = as_url(new_database("rooms_store"))
     migrate(url)
     return fill(url, tmp_path_factory.mktemp("rooms"), scans=3, seed=7)
+
+
+@pytest.fixture(scope="session")
+def healthy_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("healthy")
+    checks.write_healthy(root)
+    return root
+
+
+@pytest.fixture
+def healthy(healthy_template: Path, tmp_path: Path) -> Path:
+    """A 3RScan root in which a preflight finds nothing, to be spoiled."""
+    to = tmp_path / "räume 2 'b'"
+    return Path(shutil.copytree(healthy_template, to, copy_function=shutil.copyfile))

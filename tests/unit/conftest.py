@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import checks
 from tests import miniature as mini
 
 
@@ -29,17 +28,3 @@ def root(miniature_template: Path, tmp_path: Path) -> Path:
 def folder(root: Path) -> Path:
     """The folder of that scan."""
     return root / mini.NAME
-
-
-@pytest.fixture(scope="session")
-def healthy_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("healthy")
-    checks.write_healthy(root)
-    return root
-
-
-@pytest.fixture
-def healthy(healthy_template: Path, tmp_path: Path) -> Path:
-    """A 3RScan root in which a preflight finds nothing, to be spoiled."""
-    to = tmp_path / "räume 2 'b'"
-    return Path(shutil.copytree(healthy_template, to, copy_function=shutil.copyfile))

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import Format
@@ -32,6 +32,7 @@ def psycopg_bytes(element: str, numbers: Sequence[Any]) -> bytes:
 
 
 @pytest.mark.parametrize("element", NUMBERS)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_arrays_are_encoded_as_by_psycopg(element: str, data: st.DataObject) -> None:
     numbers = data.draw(st.lists(NUMBERS[element], max_size=70))
@@ -39,6 +40,7 @@ def test_arrays_are_encoded_as_by_psycopg(element: str, data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize("element", INTEGERS)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_an_integer_beyond_its_width_is_refused(element: str, data: st.DataObject) -> None:
     smallest = 2 ** (INTEGERS[element] - 1)
