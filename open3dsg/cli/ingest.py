@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,56 @@ from open3dsg.cli.session import (
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from open3dsg.datasets.layouts import Reader
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The options that every layout has."""
+
+    dataset: str
+    split: str | None
+    scans: Sequence[str]
+    jobs: int
+    force: bool
+    replace: bool
+
+
+def _choosing(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options that every layout has, and hand them over together; `name` is the dataset's default."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def gathered(
+            dataset: str,
+            split: str | None,
+            scans: tuple[str, ...],
+            jobs: int,
+            force: bool,
+            replace: bool,
+            **own: Any,
+        ) -> None:
+            command(chosen=_Chosen(dataset, split, scans, jobs, force, replace), **own)
+
+        options = (
+            click.option(
+                "--dataset", default=name, show_default=True, help="The dataset's name in the store."
+            ),
+            click.option("--split", help="Only scans of this split: train, validation or test."),
+            click.option("--scan", "scans", multiple=True, help="Only this scan; repeatable."),
+            jobs_option,
+            click.option("--force", is_flag=True, help="Read one --scan again, even if it is there."),
+            replace_option,
+        )
+        for option in reversed(options):
+            gathered = option(gathered)
+        return gathered
+
+    return decorate
 
 
 @click.group()
@@ -36,9 +82,6 @@ def ingest() -> None:
 @click.option(
     "--annotations", type=FOLDER, help="Folder of 3DSSG's JSON files; else they are looked for in ROOT."
 )
-@click.option("--dataset", default="3rscan", show_default=True, help="The dataset's name in the store.")
-@click.option("--split", help="Only scans of this split: train, validation or test.")
-@click.option("--scan", "scans", multiple=True, help="Only this scan; repeatable.")
 @click.option(
     "--camera-axes",
     type=click.Choice(["y-down", "y-up"]),
@@ -46,20 +89,13 @@ def ingest() -> None:
     show_default=True,
     help="The camera of the poses: OpenCV's (as published) or OpenGL's.",
 )
-@jobs_option
-@click.option("--force", is_flag=True, help="Read one --scan again, even if it is there.")
-@replace_option
+@_choosing("3rscan")
 @json_option
 def ingest_3rscan(
     root: Path,
     annotations: Path | None,
-    dataset: str,
-    split: str | None,
-    scans: tuple[str, ...],
     camera_axes: str,
-    jobs: int,
-    force: bool,
-    replace: bool,
+    chosen: _Chosen,
     as_json: bool,
 ) -> None:
     """Read 3RScan scans, and their 3DSSG annotations where there are any."""
@@ -67,7 +103,6 @@ def ingest_3rscan(
         "annotations": None if annotations is None else str(annotations.resolve()),
         "camera_axes": camera_axes,
     }
-    chosen = _Chosen(dataset, split, scans, jobs, force, replace)
     _ingest("3rscan", root, arguments, chosen, as_json=as_json)
 
 
@@ -81,9 +116,6 @@ def ingest_3rscan(
 @click.option(
     "--frames", type=FOLDER, help="Folder of color/, depth/ and pose/ by scan, under ROOT; else looked for."
 )
-@click.option("--dataset", default="scannet", show_default=True, help="The dataset's name in the store.")
-@click.option("--split", help="Only scans of this split: train, validation or test.")
-@click.option("--scan", "scans", multiple=True, help="Only this scan; repeatable.")
 @click.option(
     "--labels",
     type=click.Choice(["raw", "nyu40", "scannet200"]),
@@ -94,22 +126,15 @@ def ingest_3rscan(
 @click.option(
     "--sens-every", type=int, default=20, show_default=True, help="Of a .sens file, take every n-th frame."
 )
-@jobs_option
-@click.option("--force", is_flag=True, help="Read one --scan again, even if it is there.")
-@replace_option
+@_choosing("scannet")
 @json_option
 def ingest_scannet(
     root: Path,
     metadata: Path | None,
     frames: Path | None,
-    dataset: str,
-    split: str | None,
-    scans: tuple[str, ...],
     labels: str,
     sens_every: int,
-    jobs: int,
-    force: bool,
-    replace: bool,
+    chosen: _Chosen,
     as_json: bool,
 ) -> None:
     """Read ScanNet scans, raw or with the preprocessed frames."""
@@ -119,7 +144,6 @@ def ingest_scannet(
         "labels": labels,
         "sens_every": sens_every,
     }
-    chosen = _Chosen(dataset, split, scans, jobs, force, replace)
     _ingest("scannet", root, arguments, chosen, as_json=as_json)
 
 
@@ -138,18 +162,6 @@ def ingest_3dssg(folder: Path, dataset: str, as_json: bool) -> None:
         work.check_dataset(store.connection)
         names = list(reader.annotations.scans)
         run_and_report("annotate", work, names, store=store, jobs=1, as_json=as_json)
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """The options that every layout has."""
-
-    dataset: str
-    split: str | None
-    scans: Sequence[str]
-    jobs: int
-    force: bool
-    replace: bool
 
 
 def _ingest(layout: str, root: Path, arguments: Mapping[str, Any], chosen: _Chosen, *, as_json: bool) -> None:
