@@ -93,7 +93,7 @@ class Worker:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._tally = Tally()
         self._busy_with: set[int] = set()
-        self._lacking: set[int] = set()  # items handed back since the last rest
+        self._lacking: dict[int, str | None] = {}  # items handed back since the last rest, and why
         self._rest_s, self._rests_until = 0.0, 0.0
         self._is_stopping = self._is_giving_up = False
         self._woken = asyncio.Event()
@@ -238,23 +238,23 @@ class Worker:
         if outcome.kind == "done" or isinstance(item, str):
             return Decision("done" if outcome.kind == "done" else "failed")
         if outcome.kind == "away":
-            self._pass_over(taken)
+            self._pass_over(taken, outcome)
         history = await self._link.history(taken.job_id)
         return decide(outcome.kind, history, item.max_attempts, self._pace.backoff_s)
 
-    def _pass_over(self, taken: Taken) -> None:
+    def _pass_over(self, taken: Taken, outcome: Outcome) -> None:
         """Leave the item to others for a while, so that this worker comes to those that it can do."""
         self._tally.handed_back.add(taken.job_id)
         if not self._lacking:
             self._rest_s = min(2 * self._rest_s or self._pace.backoff_s, self._pace.longest_rest_s)
             self._rests_until = time.monotonic() + self._rest_s
-        self._lacking.add(taken.job_id)
+        self._lacking[taken.job_id] = outcome.reason
 
     def _passed_over(self) -> Collection[int]:
         """Return the items to leave to others, none once they have been left for long enough."""
         if not self._until_empty and time.monotonic() > self._rests_until:
             self._lacking.clear()
-        return self._lacking
+        return list(self._lacking)
 
     def _note(
         self, taken: Taken, item: Item | str, outcome: Outcome, decision: Decision, seconds: float
@@ -274,6 +274,8 @@ class Worker:
         self._tally.ended[decision.status] += 1
         if decision.status == "failed":
             self._tally.failures[taken.job_id] = outcome.reason or outcome.kind
+        if outcome.kind == "away" and [*self._lacking.values()].count(outcome.reason) > 1:
+            return  # told once a round, and counted
         pause = f", for {decision.delay_s:.0f} s" if decision.delay_s else ""
         then = "failed" if decision.status == "failed" else f"waits again{pause}"
         self._tell(f"{label}: {then}: {outcome.reason}")
