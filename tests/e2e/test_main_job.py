@@ -140,4 +140,7 @@ def test_the_wheel_migrates_a_database_without_the_checkout(
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == [str(tmp_path / "site" / "open3dsg" / "__init__.py"), "['0001', '0002']"]
+    assert done.stdout.splitlines() == [
+        str(tmp_path / "site" / "open3dsg" / "__init__.py"),
+        "['0001', '0002']",
+    ]
