@@ -243,5 +243,6 @@ def _normals(mesh: ObjVertices, vertex: NDArray[np.int64]) -> NDArray[np.float32
         return None
     normals = np.where((vertex >= 0)[:, None], mesh.normals[vertex], np.float32(0))
     normals = np.where(np.isfinite(normals).all(axis=1, keepdims=True), normals, np.float32(0))
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    # In float64: the squares of damaged numbers overflow in float32.
+    length = np.linalg.norm(normals.astype(np.float64), axis=1, keepdims=True)
     return (normals / np.where(length > 0, length, 1)).astype(np.float32)

@@ -72,6 +72,14 @@ def test_mesh_in_another_order_is_matched_by_position(folder: Path, root: Path) 
     np.testing.assert_array_equal(cloud.normals[0], [0, 0, 0])
 
 
+def test_a_damaged_normal_is_made_unit_length_as_all_are(folder: Path, root: Path) -> None:
+    text = (folder / OBJ).read_text()
+    (folder / OBJ).write_text(text.replace("vn 0 0 2", "vn 0 0 2e25", 1))
+    cloud = cloud_of(ThreeRScan(root).read(NAME))
+    assert cloud.normals is not None
+    np.testing.assert_allclose(np.linalg.norm(cloud.normals, axis=1), 1, rtol=1e-6)
+
+
 def test_unreadable_pictures_give_no_colour(folder: Path, root: Path) -> None:
     (folder / TEXTURE).unlink()
     (folder / "sequence/frame-000000.color.jpg").write_bytes(b"\xff\xd8 cut off")
