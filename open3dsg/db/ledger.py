@@ -94,10 +94,17 @@ def record(
         "chunks": chunks,
         "options": Jsonb(dict(entry.options)),
         "counts": Jsonb(dict(counts)),
-        "problems": Jsonb([{"kind": problem.kind, "detail": problem.detail} for problem in problems]),
+        "problems": Jsonb(
+            [{"kind": problem.kind, "detail": _storable(problem.detail)} for problem in problems]
+        ),
         **entry.key(),
     }
     execute(connection, "ledger_record", parameters)
+
+
+def _storable(text: str) -> str:
+    """Spell out what no database text can hold, which damaged files bring: NUL and lone surrogates."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def check_same_options(connection: Connection[Any], scan_id: int, entry: Entry) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from open3dsg.datasets.annotations import AnnotationReader
+from open3dsg.datasets.scan import Problem
 from open3dsg.datasets.scannet import ScanNet
 from open3dsg.datasets.threerscan import ThreeRScan
+from open3dsg.db import ledger
 from open3dsg.db.connect import connect
 from open3dsg.errors import UserError
 from open3dsg.geometry.pixels import unpack_pixels
@@ -300,3 +302,12 @@ def test_problems_of_geometry_and_annotations_stay_together(database: Database, 
     Ingest(reader, "3rscan", "3rscan", None)(database, mini.NAME)
     (status,) = scan_statuses(database)
     assert sorted(problem["kind"] for problem in status.row["problems"]) == told
+
+
+def test_a_problem_may_quote_what_the_database_cannot_hold(database: Database, root: Path) -> None:
+    ingest(root)(database, mini.NAME)
+    scan_id = find_scan(database, KEY).scan_id
+    problems = [Problem("damaged", "a NUL \0 and half a letter \ud800")]
+    ledger.record(database, scan_id, ledger.Entry("observe", 1, {}), {}, problems)
+    ((told,),) = rows(database, "SELECT problems #>> '{0,detail}' FROM ledger WHERE step = 'observe'")
+    assert told == r"a NUL \0 and half a letter \ud800"
