@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from open3dsg.datasets.files import read_bytes
 from open3dsg.errors import BadFileError
 from open3dsg.geometry.pixels import PixelGrid
 
@@ -16,10 +17,7 @@ _SIZE_TOLERANCE = 0.2  # the optical axis is in the middle of a picture that may
 
 def read_intrinsics(path: Path) -> NDArray[np.float64]:
     """Return the matrix of a text file, (3, 3) or (4, 4), row by row; BadFileError for anything else."""
-    try:
-        words = path.read_bytes().split()
-    except OSError as error:
-        raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+    words = read_bytes(path).split()
     try:
         numbers = np.array([float(word) for word in words[:17]])
     except ValueError:

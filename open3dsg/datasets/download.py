@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from open3dsg import __version__
 from open3dsg.datasets.check.files import damage_of
+from open3dsg.datasets.images import DAMAGED_ZIP
 from open3dsg.errors import UserError
 
 _ATTEMPTS = 5
@@ -199,13 +200,14 @@ def _unpack(remote: Remote, archive: Path, folder: Path, options: Options) -> No
             names = [name for name in opened.namelist() if f"/{name}".endswith(f"/{ending}")]
             if not names:
                 raise _failure(remote, options, f"the zip file holds no {ending}")
+            try:
+                content = opened.read(min(names, key=len))
+            except DAMAGED_ZIP as error:
+                raise _failure(remote, options, f"{ending} in the zip file is damaged: {error}") from error
             place = folder / target.path
             part = place.with_name(f"{place.name}.part")
             part.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                part.write_bytes(opened.read(min(names, key=len)))
-            except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-                raise _failure(remote, options, f"{ending} in the zip file is damaged: {error}") from error
+            part.write_bytes(content)
             if wrong := _wrong(part, target, options):
                 part.unlink()
                 raise _failure(remote, options, f"{ending} in the zip file: {wrong}")

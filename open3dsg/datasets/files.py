@@ -24,6 +24,14 @@ def readable() -> Iterator[None]:
         raise BadFileError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file; BadFileError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 @contextmanager
 def unchanged(scan: str, *places: Path) -> Iterator[None]:
     """Raise UserError where a file that `places` are or hold comes, goes or changes within the block.

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from open3dsg.datasets.files import read_bytes
 from open3dsg.datasets.paths import split_uri
 from open3dsg.datasets.sens import SENS_SUFFIX, SensFile
 from open3dsg.errors import BadFileError
@@ -26,9 +27,10 @@ _COMMENT_OR_SPACE = rb"(?:\s|#[^\n]*\n)+"
 _PGM_HEADER = re.compile(
     rb"P5" + _COMMENT_OR_SPACE + rb"(\d+)" + _COMMENT_OR_SPACE + rb"(\d+)" + _COMMENT_OR_SPACE + rb"(\d+)\s"
 )
-_DAMAGED_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-# A broken directory of a zip file sends the reader to places before its beginning: OSError, ValueError.
-_DAMAGED_ZIP = (
+DAMAGED_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# A broken directory of a zip file sends the reader to places before its beginning: OSError, ValueError; or
+# asks for a version of the format that is none: NotImplementedError.
+DAMAGED_ZIP = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError,
 )  # fmt: skip
 
@@ -73,10 +75,7 @@ class ImageReader:
         """Return the bytes of `uri`. Raises BadFileError where it is missing or its container is damaged."""
         path, zip_member = split_uri(self._root, uri)
         if zip_member is None:
-            try:
-                return path.read_bytes()
-            except OSError as error:
-                raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+            return read_bytes(path)
         if path.suffix == SENS_SUFFIX:
             return self._open_sens(path).read(zip_member)
         archive = self._open_zip(path)
@@ -84,7 +83,7 @@ class ImageReader:
             return archive.read(zip_member)
         except KeyError as error:
             raise BadFileError(f"{path}: holds no {zip_member!r}") from error
-        except _DAMAGED_ZIP as error:
+        except DAMAGED_ZIP as error:
             raise BadFileError(f"{path}: {zip_member!r} is damaged: {error}; fetch the file again") from error
 
     def read_image(self, uri: str) -> NDArray[np.uint8]:
@@ -123,9 +122,9 @@ class ImageReader:
             self.close()
             try:
                 self._zip = zipfile.ZipFile(path)
-            except OSError as error:
-                raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
-            except zipfile.BadZipFile as error:
+            except DAMAGED_ZIP as error:
+                if isinstance(error, OSError) and error.strerror:
+                    raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
                 raise BadFileError(f"{path}: no zip file, or cut off; fetch it again") from error
             self._zip_path = path
         return self._zip
@@ -144,12 +143,12 @@ def _decoded(data: bytes, uri: str) -> Image.Image:
         picture.load()
     except UnidentifiedImageError as error:
         raise BadFileError(f"{uri}: no picture of a known kind") from error
-    except _DAMAGED_PICTURE as error:
+    except DAMAGED_PICTURE as error:
         raise BadFileError(f"{uri}: damaged picture: {error}") from error
     return picture
 
 
-class PgmHeader(NamedTuple):
+class _PgmHeader(NamedTuple):
     """What the header of a PGM file declares, and where its pixels begin."""
 
     width: int
@@ -163,7 +162,7 @@ class PgmHeader(NamedTuple):
         return self.width * self.height * self.pixel.itemsize
 
 
-def read_pgm_header(data: bytes, uri: str) -> PgmHeader:
+def _read_pgm_header(data: bytes, uri: str) -> _PgmHeader:
     """Read the header at the beginning of a PGM file (P5); raises BadFileError where it is damaged."""
     header = _PGM_HEADER.match(data)
     if header is None:
@@ -171,11 +170,11 @@ def read_pgm_header(data: bytes, uri: str) -> PgmHeader:
     width, height, maximum = (int(number) for number in header.groups())
     if not (width and height and 0 < maximum < 65536):
         raise BadFileError(f"{uri}: a PGM of {width} x {height} pixels up to {maximum} cannot be")
-    return PgmHeader(width, height, np.dtype(">u2" if maximum > 255 else "u1"), header.end())
+    return _PgmHeader(width, height, np.dtype(">u2" if maximum > 255 else "u1"), header.end())
 
 
 def _decode_pgm(data: bytes, uri: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    header = read_pgm_header(data, uri)
+    header = _read_pgm_header(data, uri)
     found = len(data) - header.start
     if found < header.pixel_bytes:
         raise BadFileError(f"{uri}: truncated: {header.pixel_bytes} bytes of pixels expected, {found} found")

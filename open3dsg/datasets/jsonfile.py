@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
+from open3dsg.datasets.files import read_bytes
 from open3dsg.errors import BadFileError
 
 _T = TypeVar("_T")
@@ -24,10 +25,9 @@ def read_json(path: Path, kind: type[_T]) -> _T:
     Raises BadFileError, with the line and column where reading stopped, for a file that is missing, cut
     off, not JSON or of another kind.
     """
+    data = read_bytes(path)
     try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+        content = json.loads(data)
     except json.JSONDecodeError as error:
         raise BadFileError(
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
@@ -35,6 +35,8 @@ def read_json(path: Path, kind: type[_T]) -> _T:
         ) from error
     except UnicodeDecodeError as error:
         raise BadFileError(f"{path}: not UTF-8 text at byte {error.start}; fetch it again") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise BadFileError(f"{path}: no dataset file: {str(error).partition(';')[0]}") from error
     except RecursionError as error:
         raise BadFileError(f"{path}: nested too deeply to be a dataset file") from error
     if not isinstance(content, kind):

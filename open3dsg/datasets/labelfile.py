@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_LARGEST_NUMBER = 2**31 - 1
-
 
 def read_labels(path: Path) -> dict[str, dict[int, str]]:
     """Return scan, as a name or dataset/name -> instance number -> label; JSON where the file is ``.json``.
@@ -29,8 +27,8 @@ def read_labels(path: Path) -> dict[str, dict[int, str]]:
     """
     labels: dict[str, dict[int, str]] = {}
     for where, scan, number, label in _json_rows(path) if path.suffix == ".json" else _csv_rows(path):
-        if not (number.isascii() and number.isdecimal() and int(number) <= _LARGEST_NUMBER):
-            raise BadFileError(f"{where}: instance {number!r} is not a whole number from 0 on")
+        if not (number.isascii() and number.isdecimal() and len(number) < 20 and int(number) < 2**31):
+            raise BadFileError(f"{where}: instance {number[:100]!r} is not a whole number from 0 on")
         if not label.strip():
             raise BadFileError(f"{where}: the label of instance {number} is empty")
         of_scan = labels.setdefault(scan, {})
@@ -52,13 +50,13 @@ def _json_rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
     reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
-    lacking = {"scan", "instance", "label"} - set(reader.fieldnames or ())
-    if lacking:
-        raise BadFileError(
-            f"{path}: the first line must name the columns dataset,scan,instance,label;"
-            f" {', '.join(sorted(lacking))} is missing"
-        )
     try:
+        lacking = {"scan", "instance", "label"} - set(reader.fieldnames or ())
+        if lacking:
+            raise BadFileError(
+                f"{path}: the first line must name the columns dataset,scan,instance,label;"
+                f" {', '.join(sorted(lacking))} is missing"
+            )
         for row in reader:
             where = f"{path}: line {reader.line_num}"
             scan, number, label = row["scan"], row["instance"], row["label"]
@@ -67,4 +65,4 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
             dataset = row.get("dataset")
             yield where, f"{dataset}/{scan}" if dataset else scan, number, label
     except csv.Error as error:
-        raise BadFileError(f"{path}: line {reader.line_num}: {error}") from error
+        raise BadFileError(f"{path}: line {reader.line_num or 1}: {error}") from error

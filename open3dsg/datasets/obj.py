@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from open3dsg.datasets.files import read_bytes
 from open3dsg.errors import BadFileError
 
 _MATERIAL_FILE = re.compile(rb"^mtllib[ \t]+(.+?)\s*$", re.MULTILINE)
@@ -39,10 +40,7 @@ def read_obj_vertices(path: Path) -> ObjVertices:
     Raises BadFileError for a file that is missing, without vertices, with a broken line or with a face that
     names a vertex the file does not hold.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+    data = read_bytes(path)
     vertices = _table(data, b"v", (3, 4, 6, 7), path)  # x y z, then a weight or a colour or both
     if vertices is None:
         raise BadFileError(f"{path}: holds no vertices: no OBJ file, or cut off")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from open3dsg.datasets.files import read_bytes
 from open3dsg.errors import BadFileError
 
 _HEAD_BYTES, _TAIL_BYTES = 65_536, 4_096
@@ -138,11 +139,7 @@ def _is_row(words: list[bytes], element: _Element) -> bool:
 
 
 def _read_file(path: Path) -> tuple[_Header, bytes]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
-    return _parse_header(data, path)
+    return _parse_header(read_bytes(path), path)
 
 
 def _read_vertices(header: _Header, body: bytes, path: Path) -> dict[str, NDArray[Any]]:

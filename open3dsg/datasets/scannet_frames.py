@@ -41,7 +41,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from open3dsg.datasets.cameras import camera, fits, read_intrinsics, unlikely
-from open3dsg.datasets.images import ImageReader
+from open3dsg.datasets.files import read_bytes
+from open3dsg.datasets.images import DAMAGED_PICTURE, ImageReader
 from open3dsg.datasets.poses import Flaw, check_pose, parse_pose
 from open3dsg.datasets.scan import Frame, Problem
 from open3dsg.datasets.sens import SensFile, SensFrame
@@ -56,8 +57,6 @@ FRAME_FILES = {
 _MILLIMETRE = 0.001
 _LOOKED_AT = 5  # depth pictures, to tell their unit
 _LARGEST_DEPTH, _SMALLEST_DEPTH = 1.0, 0.01  # in the middle, of the room's diagonal
-
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 Pose = NDArray[np.float64]
 
@@ -175,7 +174,7 @@ class FrameReader:
         if pose_file is None:
             self._report_frame("frame_without_pose", number, "no pose, left out")
             return None
-        pose = self._aligned(number, parse_pose(_read(pose_file)))
+        pose = self._aligned(number, parse_pose(read_bytes(pose_file)))
         if pose is None:
             return None
         image = self._grid(number, color, intrinsics["color"])
@@ -228,7 +227,7 @@ class FrameReader:
                 return picture.size
         except UnidentifiedImageError:
             self._report_picture("picture_unreadable", number, part, f"{what} is no JPEG or PNG")
-        except _UNREADABLE as error:
+        except DAMAGED_PICTURE as error:
             refused = error.strerror if isinstance(error, OSError) else None
             why = f"cannot be read: {refused}" if refused else f"is damaged: {error}"
             self._report_picture("picture_unreadable", number, part, f"{what} {why}")
@@ -315,13 +314,6 @@ def _intrinsic_files(folder: Path, part: str) -> Iterator[Path]:
     yield folder / "intrinsic" / f"intrinsic_{part}.txt"
     yield folder / f"intrinsics_{part}.txt"
     yield folder.parent / "intrinsics.txt"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _sens_camera(matrix: NDArray[np.float64], size: tuple[int, int], what: str) -> PixelGrid:

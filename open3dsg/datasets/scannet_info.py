@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from open3dsg.datasets.files import read_bytes
 from open3dsg.datasets.poses import Flaw, check_pose
 from open3dsg.datasets.scan import Problem
 from open3dsg.errors import BadFileError
@@ -51,10 +52,7 @@ def read_info(path: Path, name: str) -> ScanInfo:
 
 
 def _entries(path: Path) -> dict[str, str]:
-    try:
-        text = path.read_bytes().decode("utf-8", "replace")
-    except OSError as error:
-        raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+    text = read_bytes(path).decode("utf-8", "replace")
     lines = (line.partition("=") for line in text.splitlines())
     return {key.strip(): value for key, mark, value in lines if mark}
 

@@ -40,7 +40,7 @@ CameraAxes = Literal["y-down", "y-up"]
 
 INFO = "_info.txt"
 FRAME_FILE = re.compile(r"frame-(\d+)\.(color(?=\.jpg|\.png)|depth(?=\.pgm|\.png)|pose(?=\.txt))\.\w+")
-_FLIP_Y_AND_Z = np.diag([1.0, -1.0, -1.0, 1.0])
+FLIP_Y_AND_Z = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class _FrameReader:
         if isinstance(pose, Flaw):
             self._report(pose.kind, number, pose.why)
             return None
-        return pose @ _FLIP_Y_AND_Z if self._flip else pose
+        return pose @ FLIP_Y_AND_Z if self._flip else pose
 
 
 def read_info(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from open3dsg.datasets.files import read_bytes
 from open3dsg.errors import BadFileError
 
 if TYPE_CHECKING:
@@ -15,10 +16,7 @@ def read_text(path: Path) -> str:
 
     Raises BadFileError for a file that cannot be read or is not UTF-8 text, with the line.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadFileError(f"{path}: cannot be read: {error.strerror}") from error
+    content = read_bytes(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -79,13 +79,13 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
 def _cells(path: Path, text: str, column: str) -> Iterator[tuple[int, str]]:
     separator = _SEPARATORS.get(path.suffix.lower(), "\t" if "\t" in text.partition("\n")[0] else ",")
     reader = csv.DictReader(io.StringIO(text), delimiter=separator)
-    if column not in (reader.fieldnames or ()):
-        columns = ", ".join(reader.fieldnames or ())
-        raise UserError(f"{path}: has no column {column!r}; it has {columns or 'none'}")
-    if list(reader.fieldnames or ()).count(column) > 1:
-        raise UserError(f"{path}: has several columns {column!r}: rename all but one of them")
     try:
+        columns = list(reader.fieldnames or ())
+        if column not in columns:
+            raise UserError(f"{path}: has no column {column!r}; it has {', '.join(columns) or 'none'}")
+        if columns.count(column) > 1:
+            raise UserError(f"{path}: has several columns {column!r}: rename all but one of them")
         for row in reader:
             yield reader.line_num, row[column] or ""
     except csv.Error as error:
-        raise BadFileError(f"{path}: line {reader.line_num}: {error}") from error
+        raise BadFileError(f"{path}: line {reader.line_num or 1}: {error}") from error

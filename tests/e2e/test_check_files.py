@@ -278,8 +278,10 @@ def test_what_may_not_be_read_is_told(healthy: Path, as_nobody: Callable[[], Non
     (healthy / SEMSEG).chmod(0)
     (healthy / SEQUENCE).chmod(0)
     (healthy / "mini-0009").mkdir(mode=0)
+    (healthy / "classes.txt").touch(mode=0)
     as_nobody()
-    assert sorted(kinds(healthy)) == [("no_permission", file) for file in (SEMSEG, SEQUENCE, "mini-0009")]
+    unreadable = ("classes.txt", SEMSEG, SEQUENCE, "mini-0009")
+    assert sorted(kinds(healthy)) == [("no_permission", file) for file in unreadable]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -189,6 +190,62 @@ def test_frames_with_holes_and_too_few(healthy: Path) -> None:
 def test_a_damaged_file_of_a_frame(file: str, spoil: Callable[[Path], Any], kind: str, healthy: Path) -> None:
     spoil(healthy / FRAMES / file)
     assert kinds(healthy, "scannet") == [(kind, f"{FRAMES}/{file}")]
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil", "told"),
+    [
+        ("color/20.jpg", lambda path: path.write_bytes(b"\0" * path.stat().st_size), "1 picture_unreadable"),
+        ("color/20.jpg", lambda path: _noise(path, (640, 480)), "1 intrinsics_unlikely"),
+        ("depth/20.png", lambda path: path.write_bytes(b"\0" * path.stat().st_size), "1 picture_unreadable"),
+    ],
+)
+def test_deep_tells_of_pictures_that_the_reader_leaves_out(
+    file: str, spoil: Callable[[Path], Any], told: str, healthy: Path
+) -> None:
+    path = healthy / FRAMES / file
+    if path.suffix == ".png":  # larger than the others, and so in no sample
+        _noise(path, (48, 36))
+        with Image.open(path) as picture:
+            picture.convert("L").save(path)
+    else:
+        _noise(path, (48, 36))
+    spoil(path)
+    assert kinds(healthy, "scannet") == []
+    problems = [one for one in findings(healthy, "scannet", deep=True) if one.kind == "reader_problem"]
+    assert any(one.what.startswith(told) for one in problems), [str(one) for one in problems]
+
+
+def _noise(path: Path, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).save(path, quality=100)
+
+
+def test_a_scan_whose_text_has_no_alignment(healthy: Path) -> None:
+    for path in (healthy / SCAN / f"{NAME}.txt", healthy / f"scans_test/{TEST}/{TEST}.txt"):
+        replace(path, "axisAlignment", "axisOther")
+    finding = only(healthy, "scannet", deep=True)  # scans of the test split never have one
+    assert (finding.kind, finding.file, finding.severity) == ("missing", f"{SCAN}/{NAME}.txt", "warning")
+    assert "axisAlignment" in finding.what
+
+
+def test_a_sens_file_of_another_film(healthy: Path) -> None:
+    shutil.rmtree(healthy / "scannet_2d")
+    for name, parent in ((NAME, "scans"), (TEST, "scans_test")):
+        scannet.write_sens(healthy / parent / name / f"{name}.sens", scannet.STEP)
+    replace(healthy / SCAN / f"{NAME}.txt", "numColorFrames = 61", "numColorFrames = 900")
+    finding = only(healthy, "scannet", deep=True)
+    assert (finding.kind, finding.file) == ("frame_count_differs", f"{SCAN}/{NAME}.sens")
+
+
+def test_one_frame_between_the_others_is_no_other_step(healthy: Path) -> None:
+    for part, ending in (("color", "jpg"), ("depth", "png"), ("pose", "txt")):
+        folder = healthy / FRAMES / part
+        shutil.copyfile(folder / f"20.{ending}", folder / f"21.{ending}")
+    replace(healthy / SCAN / f"{NAME}.txt", "numColorFrames = 61", "numColorFrames = 70")
+    checked = check(healthy, "scannet")
+    assert "frame_count_differs" not in [one.kind for one in checked.findings]
+    assert checked.facts[NAME].observed == 5  # `observe` looks at all frames of ScanNet
 
 
 def test_intrinsics_of_pictures_of_another_size(healthy: Path) -> None:

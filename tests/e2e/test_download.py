@@ -248,6 +248,26 @@ def test_a_zip_that_is_not_right(
     assert "subset/b.json" not in files(tmp_path)
 
 
+def test_a_member_of_a_zip_that_does_not_unpack(host: Host, get: Callable[..., bool], tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("a.json", CONTENT)
+    data = bytearray(buffer.getvalue())
+    start = data.index(b"a.json") + len("a.json")
+    data[start : start + 8] = b"\xff" * 8
+    host.files["3RScan/a.zip"] = bytes(data)
+    with pytest.raises(UserError, match=r"a\.json in the zip file is damaged"):
+        get(archive())
+    assert "subset/a.json" not in files(tmp_path)
+
+
+def test_a_folder_below_that_cannot_be_written(host: Host, get: Callable[..., bool], tmp_path: Path) -> None:
+    host.files["3RScan/a.zip"] = zipped(a=CONTENT, b=b"[1]")
+    (tmp_path / "subset/a.json.part").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"a\.json\.part: cannot be written"):
+        get(archive())
+
+
 def test_a_folder_that_cannot_be_written(host: Host, get: Callable[..., bool], tmp_path: Path) -> None:
     (tmp_path / "here").write_text("a file")
     with pytest.raises(UserError, match="cannot be written"):

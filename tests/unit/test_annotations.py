@@ -112,6 +112,8 @@ def test_a_scan_in_two_splits_counts_in_the_first(tmp_path: Path) -> None:
         ({"split": True}, "'split': a whole number was expected"),
         ({"objects": ["floor"]}, "'objects': an object was expected"),
         ({"objects": {"-1": "floor"}}, "object number '-1'"),
+        ({"objects": {"2147483648": "floor"}}, "object number '2147483648'"),
+        ({"objects": {"1" * 5000: "floor"}}, "object number '1111"),
         ({"objects": {"1": None}}, "label of object 1"),
         ({"relationships": [[4, 1, "close by"]]}, r"relationships\[0\]"),
         ({"relationships": [[4, 1, 1, 1]]}, r"relationships\[0\]"),

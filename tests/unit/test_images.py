@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from open3dsg.datasets.check.files import damage_of
 from open3dsg.datasets.images import ImageReader, read_image
 from open3dsg.errors import BadFileError, UserError
 
@@ -136,6 +137,13 @@ def test_damaged_zips_are_told(tmp_path: Path) -> None:
     path.write_bytes(whole[:-30])
     with pytest.raises(BadFileError, match="no zip file, or cut off"):
         read_bytes(tmp_path, "a.zip!here")
+    for offset, value in ((6, 100), (9, 8)):  # a version that is none; a name that is said to be UTF-8
+        broken = bytearray(whole.replace(b"here", b"\xffere"))
+        broken[whole.rindex(b"PK\x01\x02") + offset] = value
+        path.write_bytes(broken)
+        with pytest.raises(BadFileError, match="no zip file, or cut off"):
+            read_bytes(tmp_path, "a.zip!here")
+        assert damage_of(path, "zip") is not None
     path.write_bytes(whole.replace(b"xxxx", b"yyyy", 1))
     with pytest.raises(BadFileError, match="'here' is damaged"):
         read_bytes(tmp_path, "a.zip!here")

@@ -63,6 +63,7 @@ def test_a_column_of_a_table(tmp_path: Path, name: str, content: str) -> None:
         ("t.csv", "", "label", "has no column 'label'; it has none"),
         ("t.csv", "name,name\nwall,wand\n", "name", "has several columns 'name'"),
         ("t.csv", "id,name\n1,wall\n2," + "x" * 501, "name", "line 3 has 501 characters"),
+        ("t.csv", "x" * 200_000 + ",name\n1,wall\n", "name", "t.csv: line 1: field larger"),
     ],
 )
 def test_what_cannot_be_a_list_is_refused_with_its_line(
@@ -102,6 +103,8 @@ def test_labels_of_ones_own(tmp_path: Path, name: str, content: str) -> None:
         ("l.csv", "scan,instance,label\na,4,b,c\n", "line 2: 3 columns are needed"),
         ("l.csv", "scan,instance,label\na,4,b\na,-1,b\n", "line 3: instance '-1' is not a whole number"),
         ("l.csv", "scan,instance,label\na,99999999999,b\n", "line 2: instance '99999999999'"),
+        ("l.csv", "scan,instance,label\na," + "1" * 5000 + ",b\n", "line 2: instance '1111"),
+        ("l.csv", '"scan"x,instance,label\na,4,b\n', "l.csv: line 1: "),
         ("l.csv", "scan,instance,label\na,4, \n", "line 2: the label of instance 4 is empty"),
         ("l.csv", "scan,instance,label\na,4,b\na,4,b\n", "line 3: instance 4 of scan a is named twice"),
         ("l.csv", "scan,instance,label\n", "names no instance"),
@@ -110,6 +113,7 @@ def test_labels_of_ones_own(tmp_path: Path, name: str, content: str) -> None:
         ("l.json", '{"a": {"4": 5}}', "'a': '4': a text was expected"),
         ("l.json", '{"a": {"x": "b"}}', "instance 'x' is not a whole number"),
         ("l.json", '{"a"', "not valid JSON at line 1"),
+        ("l.json", '{"a": ' + "1" * 5000 + "}", "l.json: no dataset file: Exceeds the limit"),
     ],
 )
 def test_labels_that_cannot_be_are_refused_with_their_line(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from open3dsg.datasets.check.sniff import describe
+from open3dsg.datasets.images import DAMAGED_ZIP
 from open3dsg.datasets.ply import check_ply
 from open3dsg.errors import BadFileError
 
@@ -155,7 +156,7 @@ def _damage_of_zip(path: Path) -> Damage | None:
     try:
         with zipfile.ZipFile(path):
             return None
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except DAMAGED_ZIP:
         return Damage("cut_off", "its directory, which comes last, is missing or damaged")
 
 

@@ -16,17 +16,17 @@ from PIL import Image
 
 from open3dsg.datasets.check.files import damage_of_bytes, told_by_reader
 from open3dsg.datasets.check.look import ScanLook
-from open3dsg.datasets.images import ImageReader
+from open3dsg.datasets.images import DAMAGED_PICTURE, ImageReader
 from open3dsg.datasets.scan import Frame
 from open3dsg.errors import BadFileError
 from open3dsg.geometry.pixels import PixelGrid
 
 _LESS = "`observe` and `features dump` have fewer views"
 # What Pillow raises for a header that is none, or that declares more pixels than can be.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+UNREADABLE = (*DAMAGED_PICTURE, Image.DecompressionBombWarning)
 _PARTS = {"color": "frame_without_image", "depth": "frame_without_depth", "pose": "frame_without_pose"}
 _NEAREST_M, _FARTHEST_M = 0.1, 20.0  # between which the median depth of a room lies
-_OBSERVE_EVERY = 10  # the default of `open3dsg observe --every`
+_OBSERVE_EVERY = 10  # the default of `open3dsg observe --every` for 3RScan
 _CENTRE_SHARE = 0.2  # how far the optical axis may be from the middle, of the width or height
 _FOCAL_SHARE = (0.25, 5.0)  # of the width
 
@@ -81,7 +81,7 @@ def choose(table: FrameTable) -> list[int]:
 
 
 def observed(table: FrameTable) -> int:
-    """Return how many frames `observe` looks at unless told otherwise."""
+    """Return how many frames of 3RScan `observe` looks at unless told otherwise."""
     return sum(number % _OBSERVE_EVERY == 0 for number in table)
 
 
@@ -165,12 +165,17 @@ def _is_whole(files: Mapping[str, FrameFile]) -> bool:
     return all(part in files and files[part].size for part in _PARTS)
 
 
+def usual_step(numbers: Sequence[int]) -> int:
+    """Return what most of two or more ascending numbers are apart; the least of several such."""
+    steps: Counter[int] = Counter(np.diff(numbers).tolist())
+    return min(steps, key=lambda step: (-steps[step], step))
+
+
 def _holes(numbers: Sequence[int]) -> list[int]:
     """Return the numbers that a list which goes up by the same step leaves out."""
     if len(numbers) < 3:
         return []
-    steps = Counter(np.diff(numbers).tolist())
-    step = min(steps, key=lambda step: (-steps[step], step))
+    step = usual_step(numbers)
     return sorted(set(range(numbers[0], numbers[-1] + 1, step)) - set(numbers))
 
 

@@ -134,9 +134,14 @@ def _check_classes(root: Path, annotations: Annotations) -> list[Finding]:
         what = f"has {count} classes{whole}; the annotations use {len(used)}"
         findings.append(finding("class_list_of_full_3dssg", name, what))
     other = root / "classes.txt"
-    if other != path and other.is_file() and _lines(other) != list(annotations.classes):
+    if other == path or not other.is_file():
+        return findings
+    cost = f"only {name} counts"
+    if damage := damage_of(other, "text"):
+        findings.append(finding(damage.kind, other.name, damage.what, severity="warning", cost=cost))
+    elif _lines(other) != list(annotations.classes):
         what = f"has {len(_lines(other))} classes and {name} has {count}, or others"
-        findings.append(finding("class_lists_differ", "classes.txt", what, cost=f"only {name} counts"))
+        findings.append(finding("class_lists_differ", other.name, what, cost=cost))
     return findings
 
 

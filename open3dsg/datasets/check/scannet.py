@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from open3dsg.datasets.check.frames import (
     check_pictures,
     check_table,
     choose,
-    observed,
     tell_no_files,
+    usual_step,
 )
 from open3dsg.datasets.check.look import Facts, Role, ScanLook
 from open3dsg.datasets.check.roots import IS_SCAN, find_scans, no_scans
@@ -106,10 +105,10 @@ def look(found: Survey, name: str) -> tuple[list[Finding], Facts]:
     is_test = found.split_of(name) == "test" or TEST_FOLDER in Path(scan.folder).parts
     points = _check_mesh(scan)
     instances = _check_annotations(scan, is_test, found.split_of(name))
-    scan.check(Role(f"{name}{INFO}", "text", _NO_AXES, may_be_damaged=True))
-    frames, used = _check_frames(scan, found.arguments)
+    declared = _check_info(scan, is_test)
+    frames = _check_frames(scan, found.arguments, declared)
     scan.check_unfinished()
-    return scan.findings, Facts(points, frames, used, instances)
+    return scan.findings, Facts(points, frames, frames, instances)
 
 
 def _preprocessed(root: Path) -> Finding | None:
@@ -185,13 +184,29 @@ def _instances(look: ScanLook, file: str) -> int:
         return 0
 
 
-def _check_frames(look: ScanLook, arguments: Mapping[str, Any]) -> tuple[int, int]:
-    """Check the frames; return how many there are, and how many `observe` looks at."""
+def _check_info(look: ScanLook, is_test: bool) -> int | None:
+    """Check the scan's text; return the length of the film, where it tells."""
+    role = Role(f"{look.name}{INFO}", "text", _NO_AXES, may_be_damaged=True)
+    is_well = look.check(role)
+    file = f"{look.folder}/{role.name}"
+    try:
+        info = read_info(look.root / file, look.name)
+    except BadFileError as error:
+        look.tell_damage(file, told_by_reader(error, look.root / file))
+        return None
+    # The test split has none.
+    if is_well and not is_test and any(one.kind == "axis_alignment_missing" for one in info.problems):
+        look.tell("missing", file, "has no axisAlignment", **role.if_absent)
+    return info.frames
+
+
+def _check_frames(look: ScanLook, arguments: Mapping[str, Any], declared: int | None) -> int:
+    """Check the frames of a film of `declared`; return how many `ingest` takes, all for `observe`."""
     given = arguments.get("frames")
     frames_at = None if given is None else below(look.root, look.root / given, "--frames")
     folder = frames_folder(look.root, frames_at, look.root / look.folder)
     if folder is None and given is None and look.has(f"{look.name}{SENS}"):
-        return _check_sens(look, int(arguments.get("sens_every", SENS_EVERY)))
+        return _check_sens(look, int(arguments.get("sens_every", SENS_EVERY)), declared)
     if folder is None:
         where = "scannet_2d" if given is None else Path(given).name
         look.tell(
@@ -200,23 +215,23 @@ def _check_frames(look: ScanLook, arguments: Mapping[str, Any]) -> tuple[int, in
             "neither color, depth and pose here nor a .sens file",
             remedy="fetch the preprocessed frames or the .sens file",
         )
-        return 0, 0
+        return 0
     try:
         table = _table(look, folder)
     except OSError as error:
         look.tell("no_permission", _uri(look.root, folder), f"cannot be listed: {error.strerror}")
-        return 0, 0
+        return 0
     where = _uri(look.root, folder)
     check_table(look, where, table, None)
-    _check_count(look, where, table)
+    _check_count(look, where, table, declared)
     _check_samples(look, folder, table)
-    return len(table), observed(table)
+    return len(table)
 
 
-def _check_sens(look: ScanLook, every: int) -> tuple[int, int]:
+def _check_sens(look: ScanLook, every: int, declared: int | None) -> int:
     """Check the head of a .sens file: walking through its frames is left to reading wholly."""
     if not look.check(Role(f"{look.name}{SENS}", "sens")):
-        return 0, 0
+        return 0
     file = f"{look.folder}/{look.name}{SENS}"
     try:
         with SensFile(look.root / file) as sens:
@@ -224,9 +239,10 @@ def _check_sens(look: ScanLook, every: int) -> tuple[int, int]:
             next(sens.frames(), None)
     except BadFileError as error:
         look.tell_damage(file, told_by_reader(error, look.root / file))
-        return 0, 0
-    kept = -(-header.frames // every)
-    return kept, kept
+        return 0
+    if declared not in (None, header.frames):
+        look.tell("frame_count_differs", file, f"{header.frames} frames, of a film of {declared}")
+    return -(-header.frames // every)
 
 
 def _table(look: ScanLook, folder: Path) -> FrameTable:
@@ -242,18 +258,12 @@ def _table(look: ScanLook, folder: Path) -> FrameTable:
     return table
 
 
-def _check_count(look: ScanLook, where: str, table: FrameTable) -> None:
+def _check_count(look: ScanLook, where: str, table: FrameTable, declared: int | None) -> None:
     """Hold the numbers of the frames against the length of the film, which the scan's text tells."""
-    path = look.root / look.folder / f"{look.name}{INFO}"
-    try:
-        declared = read_info(path, look.name).frames
-    except BadFileError as error:
-        look.tell_damage(f"{look.folder}/{path.name}", told_by_reader(error, path))
-        return
     numbers = sorted(table)
     if declared is None or len(numbers) < 2:
         return
-    step = min(after - before for before, after in pairwise(numbers))
+    step = usual_step(numbers)
     if not numbers[-1] < declared <= numbers[-1] + step:
         what = f"frames {numbers[0]} to {numbers[-1]}, each {step} apart, of a film of {declared}"
         look.tell("frame_count_differs", where, what)
