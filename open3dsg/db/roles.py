@@ -7,7 +7,6 @@ have them. A password leaves this process only as its SCRAM verifier, so no log 
 from __future__ import annotations
 
 import secrets
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -16,8 +15,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from open3dsg.db.connect import normalise_url
 from open3dsg.db.queries import execute, fetch_value, named_queries
 from open3dsg.db.resources import sql_folder
+from open3dsg.db.server_choices import host_for_others
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ ROLES: Sequence[RoleName] = ("reader", "writer", "worker", "owner")
 SHORTEST_PASSWORD = 8
 _LONGEST_NAME_BYTES = 63  # PostgreSQL cuts longer names off without an error
 _WRITTEN_BY_MIGRATIONS = ("store_meta",)
-_ALL_ADDRESSES = ("*", "0.0.0.0", "::")  # noqa: S104 - what a server may say of itself
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,7 @@ def check_password(password: str) -> None:
         raise UserError("the password holds characters that cannot be typed: use letters, digits and signs")
 
 
-def login_url(
-    connection: Connection[Any], given_url: str | None, name: str, password: str | None
-) -> str | None:
+def login_url(connection: Connection[Any], given_url: str | None, name: str, password: str) -> str | None:
     """Return the URL by which `name` reaches this database from another machine, or None where none can.
 
     `given_url` is the URL of the settings, whose host is one that works; without it the server is the
@@ -144,22 +142,18 @@ def login_url(
     if listening is None:
         return None
     host, port = listening
-    host = f"[{host}]" if ":" in host else host
-    secret = "" if password is None else f":{quote(password, safe='')}"
-    database = quote(connection.info.dbname, safe="")
-    return f"postgresql://{quote(name, safe='')}{secret}@{host}:{port}/{database}"
+    login, secret, database = (quote(part, safe="") for part in (name, password, connection.info.dbname))
+    return f"postgresql://{login}:{secret}@{host_for_others(host)}:{port}/{database}"
 
 
 def _host_and_port(connection: Connection[Any], given_url: str | None) -> tuple[str, str] | None:
     if given_url is not None:
-        host = str(conninfo_to_dict(given_url).get("host") or "")
+        host = str(conninfo_to_dict(normalise_url(given_url)).get("host") or "")
         return None if not host or host.startswith(("/", "@")) else (host, str(connection.info.port))
     row = execute(connection, "server_address").fetchone()
     addresses, port = row if row is not None else ("", "")
     address = str(addresses).split(",")[0].strip()
-    if not address:
-        return None
-    return (socket.gethostname() if address in _ALL_ADDRESSES else address), str(port)
+    return (address, str(port)) if address else None
 
 
 def _execute(connection: Connection[Any], name: str, **parts: sql.Composable) -> None:

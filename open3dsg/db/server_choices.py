@@ -40,8 +40,7 @@ class Listen:
 
     def url(self) -> str:
         """Return the form of the URL for other machines; the login and its password are to be filled in."""
-        host = socket.gethostname() if self.host in _EVERY_ADDRESS else self.host
-        return f"postgresql://NAME:PASSWORD@{_bracketed(host)}:{self.port}/{files.DATABASE}"
+        return f"postgresql://NAME:PASSWORD@{host_for_others(self.host)}:{self.port}/{files.DATABASE}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,11 @@ def parse_listen(text: str) -> Listen:
                 f"cannot listen on {text!r}: {found['six']} is no IPv6 address; brackets are for those alone"
             ) from None
     return Listen(found["six"] or found["host"], int(found["port"]))
+
+
+def host_for_others(address: str) -> str:
+    """Return what a URL on another machine calls an address that is listened on here."""
+    return _bracketed(socket.gethostname() if address in _EVERY_ADDRESS else address)
 
 
 def read_choices(data_folder: Path) -> Choices:

@@ -2,12 +2,8 @@
 
 import fcntl
 import json
-import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,34 +13,26 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from open3dsg.db.server import EmbeddedServer
-
-PROGRAM = Path(sys.executable).parent / "open3dsg"
+from tests.command import PROGRAM
+from tests.embedded import server_in, short_folder, variables
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A short empty data folder, whose server is stopped at the end."""
-    path = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    yield path
-    EmbeddedServer(path, 18).stop()
-    shutil.rmtree(path)
+    with short_folder() as path:
+        yield path
 
 
 @pytest.fixture(scope="module")
 def given_url() -> Iterator[str]:
     """A running server that the commands are told of by its URL, with an empty database."""
-    path = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    server = EmbeddedServer(path, 18, {"fsync": "off"}, say=lambda _text: None)
-    yield server.ensure_running()
-    server.stop()
-    shutil.rmtree(path)
+    with short_folder() as path:
+        yield server_in(path).ensure_running()
 
 
 def _environment(home: Path, url: str | None = None) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPEN3DSG_", "XDG_", "PG"))}
-    given = {"OPEN3DSG_DATABASE_URL": url} if url is not None else {}
-    return kept | {"HOME": str(home), "OPEN3DSG_HOME": str(home)} | given
+    return variables(home) | ({"OPEN3DSG_DATABASE_URL": url} if url is not None else {})
 
 
 def _run(home: Path, *arguments: str, url: str | None = None) -> subprocess.CompletedProcess[str]:

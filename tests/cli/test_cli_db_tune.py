@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from open3dsg.db.server import EmbeddedServer
 from tests.command import Done, call, environment
+from tests.embedded import server_in, short_folder
 from tests.servers import free_port
 
 Run = Callable[..., Done]
@@ -20,10 +18,8 @@ Run = Callable[..., Done]
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
     """A short data folder, whose server is stopped at the end."""
-    path = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    yield path
-    EmbeddedServer(path, 18).stop()
-    shutil.rmtree(path)
+    with short_folder() as path:
+        yield path
 
 
 @pytest.fixture
@@ -65,7 +61,7 @@ def test_memory_is_fitted_shown_applied_and_remembered(home: Path, run: Run) -> 
     assert table.out.splitlines()[1].split() == ["shared_buffers", "64MB", "64MB", "as", "fitted"]
 
     run("db", "tune", "--memory", "all", "--apply")
-    whole = EmbeddedServer(home, 18).machine().memory_bytes
+    whole = server_in(home).machine().memory_bytes
     assert run("db", "tune", "--json").json["machine"]["memory_bytes"] == whole
 
 

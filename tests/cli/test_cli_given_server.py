@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,12 +13,12 @@ import pytest
 from psycopg import sql
 
 from open3dsg.db.migrate import migrate
-from open3dsg.db.server import EmbeddedServer
 from open3dsg.db.server_choices import Listen
 from tests.command import Done, call, environment
+from tests.embedded import FAST, server_in, short_folder
 from tests.servers import answering, be_postgres, free_port, say_nothing, speak_http
 
-FAST = {"fsync": "off", "shared_buffers": "32MB", "max_connections": "12"}
+FEW = FAST | {"max_connections": "12"}
 PASSWORD = "p@ss/w:rd"
 WRITTEN = "p%40ss%2Fw%3Ard"  # the same in a URL
 
@@ -34,7 +32,7 @@ class Given:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.server = EmbeddedServer(folder, 18, FAST, say=lambda _text: None)
+        self.server = server_in(folder, settings=FEW)
         self.port = free_port()
         self.socket_url = self.server.listen_on(Listen("127.0.0.1", self.port))
         with psycopg.connect(self.socket_url, autocommit=True) as connection:
@@ -60,11 +58,8 @@ class Given:
 
 @pytest.fixture(scope="module")
 def given() -> Iterator[Given]:
-    folder = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    server = Given(folder)
-    yield server
-    server.server.stop()
-    shutil.rmtree(folder)
+    with short_folder() as folder:
+        yield Given(folder)
 
 
 @pytest.fixture(scope="module")
@@ -294,18 +289,14 @@ def test_a_login_that_may_only_read(given: Given, run: Callable[..., Done], refu
 
 @pytest.mark.slow
 def test_a_standby_is_read_and_not_written(given: Given, run: Callable[..., Done], refused: Refused) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
     given.server.stop()
-    subprocess.run(["cp", "-a", given.server.data_folder, folder], check=True)
-    given.server.ensure_running()
-    standby = EmbeddedServer(folder, 18, FAST | {"listen_addresses": ""}, say=lambda _text: None)
-    (standby.data_folder / "standby.signal").touch()
-    try:
+    with short_folder() as folder:
+        subprocess.run(["cp", "-a", given.server.data_folder, folder], check=True)
+        given.server.ensure_running()
+        standby = server_in(folder, settings=FEW | {"listen_addresses": ""})
+        (standby.data_folder / "standby.signal").touch()
         url = standby.ensure_running().replace("@/open3dsg", "@/rooms")
         assert run(url, "db", "stats", "--json").json["tables"]["scan"]["rows"] == 0
         assert run(url, "db", "migrate").out.startswith("tables are at ")
         line = refused(url.replace("@/rooms", "@/empty"), "db", "migrate")
         assert "read-only transaction; OPEN3DSG_DATABASE_URL names" in line
-    finally:
-        standby.stop()
-        shutil.rmtree(folder)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from open3dsg.db.server import EmbeddedServer
 from tests.command import DUMP, OBSERVE, PROGRAM, Done, call, environment
 from tests.conftest import as_url
 from tests.content import content, row_counts
+from tests.embedded import short_folder
 from tests.servers import free_port
 
 Run = Callable[..., Done]
@@ -116,10 +114,8 @@ def test_mistakes_are_told_in_one_line(run: Run, refused: Callable[..., str]) ->
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A short empty data folder, whose server is stopped at the end."""
-    path = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    yield path
-    EmbeddedServer(path / "store", 18).stop()
-    shutil.rmtree(path)
+    with short_folder() as path:
+        yield path
 
 
 def test_another_machine_joins_by_the_url_that_was_printed(home: Path, tmp_path: Path) -> None:

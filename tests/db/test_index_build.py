@@ -9,21 +9,11 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from pgvector import HalfVector
 
-from open3dsg.db.copying import copy_in
 from open3dsg.db.terms import term_ids
+from tests.db.nodes import write_encoder, write_features
 
 DIMENSION, ROWS = 16, 4_000
-COLUMNS = {
-    "scan_id": "int8",
-    "encoder_id": "int4",
-    "instance_no": "int4",
-    "embedding": "halfvec",
-    "frame_nos": "int4[]",
-    "boxes": "int2[]",
-    "weights": "float4[]",
-}
 
 
 @pytest.fixture
@@ -32,21 +22,13 @@ def nodes(database: psycopg.Connection[Any]) -> None:
     vectors = np.random.default_rng(3).normal(size=(ROWS, DIMENSION)).astype(np.float16)
     database.execute("INSERT INTO dataset (name, layout) VALUES ('d', '3rscan')")
     database.execute("INSERT INTO scan (dataset_id, name) VALUES (1, 's')")
-    database.execute(
-        "INSERT INTO encoder (name, revision, dimension, views, is_active)"
-        f" VALUES ('toy', 'r', {DIMENSION}, 'crops', true)"
-    )
+    write_encoder(database, DIMENSION)
     database.execute(
         "INSERT INTO instance (scan_id, instance_no, label_id, point_count, centroid_m)"
         f" SELECT 1, n, %s, 1, '{{0,0,0}}' FROM generate_series(0, {ROWS - 1}) n",
         [term_ids(database, ["thing"])["thing"]],
     )
-    copy_in(
-        database,
-        "node_feature",
-        COLUMNS,
-        [(1, 1, number, HalfVector(vector), [], [], []) for number, vector in enumerate(vectors)],
-    )
+    write_features(database, [(1, number) for number in range(ROWS)], vectors)
     database.execute("ANALYZE node_feature")
     database.execute("SET min_parallel_table_scan_size = 0")
     database.execute("SET max_parallel_maintenance_workers = 2")

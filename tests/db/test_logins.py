@@ -96,8 +96,8 @@ def test_a_login_is_listed_by_the_role_that_may_most(database: Database) -> None
 
 def test_the_url_of_a_login(database: Database) -> None:
     name = database.info.dbname
-    given = "postgresql://me:secret@db.example.org:6543/rooms"
-    url = login_url(database, given, "a@b", "p/w")
-    assert url == f"postgresql://a%40b:p%2Fw@db.example.org:{database.info.port}/{name}"
+    for scheme in ("postgresql", "postgresql+psycopg"):
+        url = login_url(database, f"{scheme}://me:secret@db.example.org:6543/rooms", "a@b", "p/w")
+        assert url == f"postgresql://a%40b:p%2Fw@db.example.org:{database.info.port}/{name}"
     assert login_url(database, "postgresql:///rooms?host=/var/run/postgresql", "ana", "x") is None
     assert login_url(database, None, "ana", "x") is None

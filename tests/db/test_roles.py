@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -33,6 +30,7 @@ from open3dsg.db.roles import (
 from open3dsg.db.schema import metadata
 from open3dsg.db.server import EmbeddedServer
 from tests.conftest import as_url
+from tests.embedded import server_in, short_folder
 
 both_versions = pytest.mark.parametrize("version", [16, 18])
 Denied = psycopg.errors.InsufficientPrivilege
@@ -81,13 +79,10 @@ def opened(request: pytest.FixtureRequest, new_database: Callable[..., str]) -> 
 @pytest.fixture(params=[16, 18])
 def bare(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
     """A running server of its own, which has no roles of ours yet."""
-    home = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    settings = {"fsync": "off", "shared_buffers": "32MB"}
-    server = EmbeddedServer(home, request.param, settings, say=lambda _text: None)
-    server.ensure_running()
-    yield server
-    server.stop()
-    shutil.rmtree(home)
+    with short_folder() as home:
+        server = server_in(home, request.param)
+        server.ensure_running()
+        yield server
 
 
 def make_login(administrator: Database, name: str, *roles: str) -> None:
@@ -237,6 +232,10 @@ def test_what_others_made_in_the_schema_is_not_taken_for_ours_by_its_name(opened
     superuser.execute(roles_sql().encode())
     refused(reader, "UPDATE v_meta SET value = 'x'")
     refused(reader, "SELECT meta_v1()")
+    granted = superuser.execute(
+        "SELECT has_table_privilege('open3dsg_reader', 'v_meta', 'SELECT')"
+    ).fetchone()
+    assert granted == (False,)
     assert reader.execute("SELECT one FROM v_new").fetchone() == (1,)
     owners = "SELECT relname, pg_get_userbyid(relowner) FROM pg_class WHERE relname IN ('v_meta', 'v_new')"
     assert dict(superuser.execute(owners.encode()).fetchall()) == {
@@ -389,6 +388,19 @@ def test_the_right_to_make_roles_is_enough(bare: EmbeddedServer) -> None:
         add_login(connection, "ana", "reader", new_password())
         assert logins(connection) == [Login("ana", "reader"), Login("chief", "owner")]
         drop_login(connection, "ana")
+
+
+def test_the_right_to_make_roles_does_not_reach_those_of_somebody_else(bare: EmbeddedServer) -> None:
+    chief = as_url(make_database(bare, "rooms", owner="chief", options="CREATEROLE"), user="chief")
+    with psycopg.connect(bare.ensure_running(), autocommit=True) as administrator:
+        for role in ROLES:
+            administrator.execute(f"CREATE ROLE open3dsg_{role}".encode())
+        migrate(chief)
+        # What a worker may write it has from the writer, whom chief cannot give away.
+        lacking = {"open3dsg_worker": (True, False), "open3dsg_owner": (True, False)}
+        assert states(chief) == all_roles(exists=True, ready=True) | lacking
+        granted = "SELECT FROM pg_auth_members WHERE roleid::regrole::text LIKE 'open3dsg\\_%'"
+        assert administrator.execute(granted.encode()).fetchall() == []
 
 
 @pytest.mark.parametrize("first_one_ends", ["commit", "rollback"])

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from open3dsg.db.copying import copy_in
 from open3dsg.db.terms import term_ids
+from tests.db.nodes import write_encoder, write_features
 
 DIMENSION = 24
 SCANS, PER_SCAN = 40, 50
@@ -33,10 +34,7 @@ def nodes(database: psycopg.Connection[Any]) -> NDArray[np.float32]:
     database.execute(
         "INSERT INTO scan (dataset_id, name) SELECT 1 + n % 2, 'scan' || n FROM generate_series(0, 39) n"
     )
-    database.execute(
-        "INSERT INTO encoder (name, revision, dimension, views, is_active)"
-        " VALUES ('toy', 'r', 24, 'crops', true)"
-    )
+    write_encoder(database, DIMENSION)
     rows = [(1 + at // PER_SCAN, at % PER_SCAN) for at in range(len(embeddings))]
     copy_in(
         database,
@@ -50,23 +48,7 @@ def nodes(database: psycopg.Connection[Any]) -> NDArray[np.float32]:
         },
         [(*key, labels[LABELS[key[1] % 4]], 1, [float(key[1]), key[0] / 10, 0.0]) for key in rows],
     )
-    copy_in(
-        database,
-        "node_feature",
-        {
-            "scan_id": "int8",
-            "encoder_id": "int4",
-            "instance_no": "int4",
-            "embedding": "halfvec",
-            "frame_nos": "int4[]",
-            "boxes": "int2[]",
-            "weights": "float4[]",
-        },
-        [
-            (scan, 1, number, HalfVector(e), [], [], [])
-            for (scan, number), e in zip(rows, embeddings, strict=True)
-        ],
-    )
+    write_features(database, rows, embeddings)
     database.execute("ANALYZE")
     return embeddings.astype(np.float32)
 

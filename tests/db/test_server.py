@@ -1,11 +1,9 @@
 """The embedded server for real: each test has its own short folder and stops what it started."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +16,9 @@ import pytest
 from open3dsg.db.server import EmbeddedServer
 from open3dsg.db.server_programs import binaries
 from open3dsg.errors import UserError
+from tests.embedded import server_in, short_folder
 
 VERSIONS = (16, 18)
-FAST = {"fsync": "off", "shared_buffers": "32MB"}
 
 Maker = Callable[..., EmbeddedServer]
 
@@ -30,27 +28,19 @@ both_versions = pytest.mark.parametrize("version", VERSIONS)
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A short empty folder; servers below it are stopped at the end."""
-    path = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    yield path
-    for data_folder in path.rglob("postgres-[0-9][0-9]"):
-        EmbeddedServer(data_folder.parent, int(data_folder.name[-2:])).stop()
-    shutil.rmtree(path)
-
-
-def _server(home: Path, version: int = 18) -> EmbeddedServer:
-    return EmbeddedServer(home, version, FAST, say=lambda _text: None)
+    with short_folder() as path:
+        yield path
 
 
 @pytest.fixture(scope="module")
 def templates() -> Iterator[dict[int, Path]]:
     """Data folders made once: initdb takes most of the time of a first start."""
-    path = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    servers = {version: _server(path, version) for version in VERSIONS}
-    for server in servers.values():
-        server.ensure_running()
-        server.stop()
-    yield {version: server.data_folder for version, server in servers.items()}
-    shutil.rmtree(path)
+    with short_folder() as path:
+        servers = {version: server_in(path, version) for version in VERSIONS}
+        for server in servers.values():
+            server.ensure_running()
+            server.stop()
+        yield {version: server.data_folder for version, server in servers.items()}
 
 
 @pytest.fixture
@@ -60,7 +50,7 @@ def made(templates: dict[int, Path]) -> Maker:
     def make(home: Path, version: int = 18) -> EmbeddedServer:
         home.mkdir(exist_ok=True)
         subprocess.run(["cp", "-a", templates[version], home], check=True)
-        return _server(home, version)
+        return server_in(home, version)
 
     return make
 
@@ -80,7 +70,7 @@ def _value(url: str, expression: str) -> object:
 
 @both_versions
 def test_start_status_and_stop(folder: Path, version: int) -> None:
-    server = _server(folder / "home", version)
+    server = server_in(folder / "home", version)
     assert server.stop() is False
     before = server.status()
     assert (before.running, before.pid, before.url, before.size_bytes) == (False, None, None, 0)
@@ -105,7 +95,7 @@ def test_start_status_and_stop(folder: Path, version: int) -> None:
 
 
 def test_it_is_set_up_as_told(folder: Path) -> None:
-    url = EmbeddedServer(folder, 18, {"shared_buffers": "32MB"}, say=lambda _text: None).ensure_running()
+    url = server_in(folder, settings={"shared_buffers": "32MB"}).ensure_running()
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'jit',"
@@ -129,7 +119,7 @@ def test_a_second_start_changes_nothing(folder: Path, made: Maker) -> None:
     server = made(folder)
     url = server.ensure_running()
     pid = _pid(server)
-    assert _server(folder).ensure_running() == url
+    assert server_in(folder).ensure_running() == url
     assert _pid(server) == pid
 
 
@@ -138,7 +128,7 @@ def test_data_survive_a_restart_and_versions_live_side_by_side(folder: Path, mad
         with psycopg.connect(made(folder, version).ensure_running()) as connection:
             connection.execute(f"CREATE TABLE kept AS SELECT {version} AS number".encode())
     for version in VERSIONS:
-        server = _server(folder, version)
+        server = server_in(folder, version)
         assert server.stop()
         assert _value(server.ensure_running(), "number FROM kept") == version
 
@@ -158,12 +148,14 @@ def test_two_processes_starting_at_once_share_one_server(folder: Path) -> None:
     assert told[0][0] == told[1][0]
     assert sum("creating a PostgreSQL 18 database" in stderr for _stdout, stderr in told) == 1
     # The one that started it has ended; the server has not.
-    assert _value(_server(folder).ensure_running(), "1") == 1
+    assert _value(server_in(folder).ensure_running(), "1") == 1
 
 
 def test_threads_may_start_it_at_once(folder: Path) -> None:
     urls: list[str] = []
-    threads = [threading.Thread(target=lambda: urls.append(_server(folder).ensure_running())) for _ in "abc"]
+    threads = [
+        threading.Thread(target=lambda: urls.append(server_in(folder).ensure_running())) for _ in "abc"
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -274,7 +266,7 @@ def test_an_initialisation_cut_short_is_done_anew(folder: Path) -> None:
     (folder / "postgres-18.new").mkdir()
     (folder / "postgres-18.new" / "PG_VERSION").write_text("18\n", encoding="utf-8")
     (folder / "postgres-18").mkdir()
-    assert _value(_server(folder).ensure_running(), "1") == 1
+    assert _value(server_in(folder).ensure_running(), "1") == 1
     assert not (folder / "postgres-18.new").exists()
 
 
@@ -282,22 +274,22 @@ def test_a_folder_with_other_files_is_left_alone(folder: Path) -> None:
     (folder / "postgres-18").mkdir()
     (folder / "postgres-18" / "thesis.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="holds files but no database"):
-        _server(folder).ensure_running()
+        server_in(folder).ensure_running()
     assert (folder / "postgres-18" / "thesis.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
-    server = EmbeddedServer(folder, 18, {"shared_buffers": "plenty"}, say=lambda _text: None)
+    server = server_in(folder, settings={"shared_buffers": "plenty"})
     with pytest.raises(UserError, match=r"did not start: FATAL: .*open3dsg\.conf.*postgres-18\.log"):
         server.ensure_running()
-    assert _value(_server(folder).ensure_running(), "1") == 1
+    assert _value(server_in(folder).ensure_running(), "1") == 1
 
 
 @pytest.mark.parametrize("home", ["file/home", "/proc/open3dsg"])
 def test_a_home_that_cannot_be_written_is_named(folder: Path, home: str) -> None:
     (folder / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="OPEN3DSG_HOME names another"):
-        _server(folder / home).ensure_running()
+        server_in(folder / home).ensure_running()
 
 
 def test_variables_of_other_servers_do_not_leak_in(
@@ -322,7 +314,7 @@ def test_as_root_closed_parents_open_for_passing_only_and_it_is_told(folder: Pat
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     told: list[str] = []
-    server = EmbeddedServer(closed / "home", 18, FAST, say=told.append)
+    server = server_in(closed / "home", say=told.append)
     server.ensure_running()
     assert closed.stat().st_mode & 0o777 == 0o701
     assert any(str(closed) in line and "0700 -> 0701" in line for line in told)
@@ -377,7 +369,7 @@ def test_a_very_long_path(folder: Path, made: Maker) -> None:
 def test_the_database_of_another_major_version_is_named(folder: Path, made: Maker) -> None:
     made(folder, 16).data_folder.rename(folder / "postgres-18")
     with pytest.raises(UserError, match=r"holds a database of PostgreSQL 16.*OPEN3DSG_POSTGRES_VERSION=16"):
-        _server(folder).ensure_running()
+        server_in(folder).ensure_running()
 
 
 def test_a_damaged_database_is_named(folder: Path, made: Maker) -> None:
@@ -400,7 +392,7 @@ def test_a_data_folder_open_to_others_is_told(folder: Path, made: Maker) -> None
 
 def test_a_query_that_outlives_its_killed_server_is_ended(folder: Path, made: Maker) -> None:
     told: list[str] = []
-    server = EmbeddedServer(made(folder).home, 18, FAST, say=told.append)
+    server = server_in(made(folder).home, say=told.append)
     url = server.ensure_running()
     busy = subprocess.Popen(
         ["psql", url, "-c", "SELECT count(*) FROM generate_series(1, 1000000000000)"],

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,9 +15,8 @@ import pytest
 from open3dsg.db.server import EmbeddedServer
 from open3dsg.db.server_choices import Listen
 from open3dsg.errors import UserError
+from tests.embedded import server_in, short_folder
 from tests.servers import free_port
-
-FAST = {"fsync": "off", "shared_buffers": "32MB"}
 
 both_versions = pytest.mark.parametrize("version", [16, 18])
 
@@ -26,31 +24,25 @@ both_versions = pytest.mark.parametrize("version", [16, 18])
 @pytest.fixture(scope="module")
 def templates() -> Iterator[dict[int, Path]]:
     """Data folders made once, with a login `guest`."""
-    path = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    servers = [EmbeddedServer(path, version, FAST, say=lambda _text: None) for version in (16, 18)]
-    for server in servers:
-        with psycopg.connect(server.ensure_running()) as connection:
-            connection.execute("CREATE ROLE guest LOGIN PASSWORD 'secret'")
-        server.stop()
-    yield {server.version: server.data_folder for server in servers}
-    shutil.rmtree(path)
+    with short_folder() as path:
+        servers = [server_in(path, version) for version in (16, 18)]
+        for server in servers:
+            with psycopg.connect(server.ensure_running()) as connection:
+                connection.execute("CREATE ROLE guest LOGIN PASSWORD 'secret'")
+            server.stop()
+        yield {server.version: server.data_folder for server in servers}
 
 
 @pytest.fixture
 def made(templates: dict[int, Path]) -> Iterator[Callable[..., EmbeddedServer]]:
     """Give a function that makes a stopped server in a folder of its own; it is stopped at the end."""
-    home = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    servers = []
+    with short_folder() as home:
 
-    def make(version: int = 18, say: Callable[[str], None] = lambda _text: None) -> EmbeddedServer:
-        subprocess.run(["cp", "-a", templates[version], home], check=True)
-        servers.append(EmbeddedServer(home, version, FAST, say=say))
-        return servers[-1]
+        def make(version: int = 18, **options: Any) -> EmbeddedServer:
+            subprocess.run(["cp", "-a", templates[version], home], check=True)
+            return server_in(home, version, **options)
 
-    yield make
-    for server in servers:
-        server.stop()
-    shutil.rmtree(home)
+        yield make
 
 
 @pytest.fixture
@@ -194,16 +186,12 @@ def test_a_port_lost_to_another_program_is_told_at_an_automatic_start(
 def test_a_long_path_and_a_long_port_have_room_for_the_socket(
     templates: dict[int, Path], address: Listen
 ) -> None:
-    top = Path(tempfile.mkdtemp(prefix="o3-", dir="/tmp"))
-    # One byte more would not fit with a port of five digits; with one of four it would.
-    home = top / ("x" * (103 - len(f"{top}//postgres-18/.s.PGSQL.65535")))
-    home.mkdir()
-    subprocess.run(["cp", "-a", templates[18], home], check=True)
-    server = EmbeddedServer(home, 18, FAST, say=lambda _text: None)
-    try:
+    with short_folder() as top:
+        # One byte more would not fit with a port of five digits; with one of four it would.
+        home = top / ("x" * (103 - len(f"{top}//postgres-18/.s.PGSQL.65535")))
+        home.mkdir()
+        subprocess.run(["cp", "-a", templates[18], home], check=True)
+        server = server_in(home)
         assert len(os.fsencode(server.data_folder)) + len("/.s.PGSQL.65535") == 103
         with psycopg.connect(server.listen_on(Listen("127.0.0.1", address.port))) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
-    finally:
-        server.stop()
-        shutil.rmtree(top)

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 from open3dsg.db.migrate import migrate
 from tests import checks
 from tests.conftest import as_url
+from tests.embedded import short_folder
 
 COMMAND = str(Path(sys.executable).with_name("open3dsg"))
 
@@ -55,6 +56,14 @@ def rooms_store(new_database: Callable[..., str], tmp_path_factory: pytest.TempP
     url = as_url(new_database("rooms_store"))
     migrate(url)
     return fill(url, tmp_path_factory.mktemp("rooms"), scans=3, seed=7)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short empty folder open to all; embedded servers below it are stopped at the end."""
+    with short_folder() as path:
+        path.chmod(0o755)
+        yield path
 
 
 @pytest.fixture(scope="session")
