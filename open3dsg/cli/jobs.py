@@ -15,13 +15,13 @@ from open3dsg.cli.session import open_for_work
 from open3dsg.cli.submission import queued
 from open3dsg.datasets.layouts import LAYOUTS
 from open3dsg.errors import UserError
+from open3dsg.jobs.items import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from open3dsg.jobs.queue import Attempt, QueuedItem
 
-_STATUSES = ("waiting", "running", "done", "failed", "cancelled")
 _ID = click.IntRange(1, 2**63 - 1)
 
 
@@ -50,7 +50,9 @@ submit.add_command(queued(dump, "features dump", "features"))
 
 
 @jobs.command("list", epilog="Example: open3dsg jobs list --status failed")
-@click.option("--status", type=click.Choice(_STATUSES), help="Only these; else all but those that are done.")
+@click.option(
+    "--status", type=click.Choice(list(STATUSES)), help="Only these; else all but those that are done."
+)
 @click.option("--step", metavar="STEP", help="Only items of this step: ingest, observe or features.")
 @json_option
 def list_items(status: str | None, step: str | None, as_json: bool) -> None:

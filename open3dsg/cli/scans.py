@@ -285,11 +285,11 @@ def _print_move(move: Move) -> None:
     click.echo(f"  {move.scans - len(move.missing)} of {move.scans} scans are there")
     found = move.pictures - len(move.pictures_missing)
     click.echo(f"  {found} of {move.pictures} pictures that were looked for are there")
-    for what, missing in (("missing", move.missing), ("missing", move.pictures_missing)):
+    for missing in (move.missing, move.pictures_missing):
         for name in missing[:_NAMED]:
-            click.echo(f"  {what}: {name}")
+            click.echo(f"  missing: {name}")
         if len(missing) > _NAMED:
-            click.echo(f"  {what}: and {len(missing) - _NAMED} more; --json lists all")
+            click.echo(f"  missing: and {len(missing) - _NAMED} more; --json lists all")
     if move.annotations_differ:
         count = len(move.annotations_differ)
         click.echo(f"  {count} scans have other annotations there: `open3dsg ingest` reads them")

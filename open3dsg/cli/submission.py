@@ -10,6 +10,7 @@ import click
 
 from open3dsg.cli.output import print_json, progress
 from open3dsg.errors import UserError
+from open3dsg.jobs.items import MAX_ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +67,7 @@ def _options() -> Sequence[click.Parameter]:
         click.Option(
             ["--max-attempts"],
             type=click.IntRange(min=1),
-            default=3,
+            default=MAX_ATTEMPTS,
             show_default=True,
             help="Give an item up after so many attempts that broke off.",
         ),

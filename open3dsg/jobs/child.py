@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from open3dsg.db.connect import connect
 from open3dsg.db.queries import execute
 from open3dsg.errors import UserError
 from open3dsg.jobs.policy import Outcome
 from open3dsg.steps.catalogue import build, lacking_here
-from open3dsg.steps.runner import ctrl_c_held_back, set_up_process
+from open3dsg.steps.runner import ctrl_c_held_back, open_connection, set_up_process
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection as Pipe
@@ -33,9 +32,9 @@ if TYPE_CHECKING:
 class Child:
     """A process that does one item after the other; where it died, the next item starts it anew."""
 
-    def __init__(self, url: str, threads: int) -> None:
-        """Take the URL of the database, and the number of cores that are this process's share."""
-        self._arguments = (url, threads)
+    def __init__(self, url: str, processes: int) -> None:
+        """Take the URL of the database, and how many processes, this one included, share the cores."""
+        self._arguments = (url, processes)
         self._process: SpawnProcess | None = None
         self._pipe: Pipe | None = None
 
@@ -101,8 +100,8 @@ class _Session:
     connection: psycopg.Connection[Any] | None = None
 
 
-def _serve(pipe: Pipe, url: str, threads: int) -> None:
-    set_up_process(threads)
+def _serve(pipe: Pipe, url: str, processes: int) -> None:
+    set_up_process(processes)
     if sys.platform != "win32":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ctrl-C: the worker sees to it that the item ends
     _Session.url = url
@@ -171,8 +170,7 @@ def _work(submission: str, step: str, arguments: str, chunk: int | None) -> Step
 
 def _connection() -> psycopg.Connection[Any]:
     if _Session.connection is None or not _is_alive(_Session.connection):
-        connection = connect(_Session.url)
-        connection.autocommit = True
+        connection = open_connection(_Session.url)
         _Session.connection = connection
         # A machine that loses its power says no goodbye: the server is to let go of its locks within seconds.
         execute(connection, "watch_client")

@@ -70,11 +70,6 @@ def quiet_libraries() -> None:
         logger.propagate = False
 
 
-def is_away(error: ConnectorException) -> bool:
-    """Tell whether the database is not there at the moment, and may come back."""
-    return isinstance(error.__cause__, psycopg.OperationalError)
-
-
 @contextmanager
 def in_plain_words() -> Iterator[None]:
     """Turn procrastinate's errors into those that the command line knows how to tell."""

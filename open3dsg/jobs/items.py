@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 TASK = "open3dsg.item"  # procrastinate's name of what we put into its tables
 MAX_ATTEMPTS = 3
 
+# Our word -> procrastinate's; it has two more for jobs that end early.
+STATUSES: Mapping[str, str] = {
+    "waiting": "todo",
+    "running": "doing",
+    "done": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
 
 @dataclass(frozen=True)
 class Item:

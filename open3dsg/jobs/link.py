@@ -57,7 +57,8 @@ class Link:
     ) -> None:
         """Take an open connector, the queues to serve (None: all) and what the attempts call the worker."""
         self._connector, self._manager = connector, JobManager(connector)
-        self._queues, self._name, self._tell = queues, name, tell
+        self._queues = None if queues is None else list(queues)
+        self._name, self._tell = name, tell
         self._worker_id = 0
         self._is_away = False
         self.patience_ended = asyncio.Event()  # nobody waits for a database that is away
@@ -86,7 +87,7 @@ class Link:
         """Take the next item up that is not `passed_over`, or None where none waits."""
         parameters = {
             "worker_id": self._worker_id,
-            "queues": None if self._queues is None else list(self._queues),
+            "queues": self._queues,
             "passed_over": list(passed_over),
         }
         try:
@@ -165,8 +166,8 @@ class Link:
 
     async def left(self, handed_back: Collection[int]) -> int:
         """Count what waits or runs in this worker's queues, without the items that it handed back."""
-        queues = None if self._queues is None else list(self._queues)
-        [row] = await _execute(self, "jobs_left", {"queues": queues, "handed_back": list(handed_back)})
+        parameters = {"queues": self._queues, "handed_back": list(handed_back)}
+        [row] = await _execute(self, "jobs_left", parameters)
         return int(row["left"])
 
     async def _start_attempt(self, job_id: int, worker: str) -> int:

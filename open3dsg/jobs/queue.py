@@ -15,23 +15,15 @@ from open3dsg.db.queries import execute
 from open3dsg.db.queue_schema import check_queue
 from open3dsg.errors import UserError
 from open3dsg.jobs.connector import in_plain_words, quiet_libraries, sync_connector
-from open3dsg.jobs.items import TASK, Item, shown_item
+from open3dsg.jobs.items import STATUSES, TASK, Item, shown_item
 from open3dsg.steps.catalogue import default_queue, step_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime, timedelta
 
     from psycopg import Connection
 
-# Our word -> procrastinate's; it has two more for jobs that end early.
-STATUSES: Mapping[str, str] = {
-    "waiting": "todo",
-    "running": "doing",
-    "done": "succeeded",
-    "failed": "failed",
-    "cancelled": "cancelled",
-}
 _OURS = {theirs: ours for ours, theirs in STATUSES.items()}
 
 

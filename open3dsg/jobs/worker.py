@@ -84,8 +84,7 @@ class Worker:
         pace: Pace | None = None,
     ) -> None:
         """Take the database's URL and a function that is told a line at a time what happens."""
-        threads = max(1, (os.cpu_count() or 1) // concurrency)
-        self._children = [Child(watchful_url(url), threads) for _ in range(concurrency)]
+        self._children = [Child(watchful_url(url), concurrency) for _ in range(concurrency)]
         self._threads = ThreadPoolExecutor(concurrency, "item")
         self._url, self._queues, self._tell = url, queues, tell
         self._until_empty = until_empty

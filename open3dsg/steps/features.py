@@ -174,16 +174,12 @@ class _Dump:
         counts = Counter({"nodes": 0, "views": 0, "instances_unseen": self._unseen(views)})
         problems: list[Problem] = []
         begun = self.begun
-        for chunk, members in enumerate(chunks):
+        for chunk in range(len(chunks)):
             if chunk not in done:
-                kept = self._kept(members, views) if begun else {}
-                lacking = [number for number in members if number not in kept]
-                seen = self._look(lacking, views, kept)
-                with self.connection.transaction():
-                    self._clear(lacking if begun else None)
-                    counts.update(self._write(seen, kept, chunk, len(chunks)))
+                part = self._fill(chunk, chunks, views, begun=begun)
                 begun = True
-                problems += seen.problems
+                counts.update(part.counts)
+                problems += part.problems
         return Summary(counts, problems)
 
     def run_one(self, chunk: int, done: frozenset[int]) -> Summary:
@@ -191,17 +187,30 @@ class _Dump:
         views, chunks = self._chunks()
         if chunk in done or chunk >= len(chunks):
             return Summary(skipped=True)
-        kept = self._kept(chunks[chunk], views) if self.begun else {}
+        part = self._fill(chunk, chunks, views, begun=self.begun, beside_others=True)
+        unseen = {"instances_unseen": self._unseen(views)} if chunk == 0 else {}
+        return Summary({**part.counts, **unseen}, part.problems)
+
+    def _fill(
+        self,
+        chunk: int,
+        chunks: Sequence[Sequence[int]],
+        views: Mapping[int, Sequence[View]],
+        *,
+        begun: bool,
+        beside_others: bool = False,
+    ) -> Summary:
+        """Look at what a chunk lacks and write it; unless `begun`, all rows of the encoder go first."""
+        kept = self._kept(chunks[chunk], views) if begun else {}
         lacking = [number for number in chunks[chunk] if number not in kept]
         seen = self._look(lacking, views, kept)
         with self.connection.transaction():
-            key = {"scan_id": self.scan.scan_id, "encoder_id": self.row.encoder_id}
-            execute(self.connection, "lock_features", key)
-            begun = ledger.is_begun(self.connection, self.scan.scan_id, self.entry)
+            if beside_others:  # who may have begun meanwhile
+                key = {"scan_id": self.scan.scan_id, "encoder_id": self.row.encoder_id}
+                execute(self.connection, "lock_features", key)
+                begun = ledger.is_begun(self.connection, self.scan.scan_id, self.entry)
             self._clear(lacking if begun else None)
-            counts = Counter(self._write(seen, kept, chunk, len(chunks)))
-        if chunk == 0:
-            counts["instances_unseen"] = self._unseen(views)
+            counts = self._write(seen, kept, chunk, len(chunks))
         return Summary(counts, seen.problems)
 
     def _chunks(self) -> tuple[Mapping[int, Sequence[View]], Sequence[Sequence[int]]]:

@@ -65,7 +65,7 @@ def run_step(
     report = Report(step)
     started = time.monotonic()
     if jobs == 1 or len(scans) <= 1:
-        with _open(url) as connection:
+        with open_connection(url) as connection:
             for scan in scans:
                 _note(report, scan, _attempt(connection, work, scan))
                 advance(scan)
@@ -78,9 +78,8 @@ def run_step(
 def _run_processes(
     report: Report, work: Work, scans: Sequence[str], url: str, jobs: int, advance: Callable[[str], None]
 ) -> None:
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     # spawn, not fork: threads of numba, torch and libpq do not survive a fork.
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (url, work, threads)) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (url, work, jobs)) as pool:
         with ctrl_c_held_back():
             pending = {pool.submit(_run_in_worker, scan): scan for scan in scans}
         try:
@@ -113,7 +112,8 @@ def ctrl_c_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _open(url: str) -> Connection[Any]:
+def open_connection(url: str) -> Connection[Any]:
+    """Open a connection as steps need it: one that commits by itself."""
     connection = connect(url)
     connection.autocommit = True
     return connection
@@ -142,13 +142,14 @@ class _Worker:
     connection: Connection[Any] | None = None
 
 
-def _start_worker(url: str, work: Work, threads: int) -> None:
-    set_up_process(threads)
+def _start_worker(url: str, work: Work, jobs: int) -> None:
+    set_up_process(jobs)
     _Worker.url, _Worker.work = url, work
 
 
-def set_up_process(threads: int) -> None:
+def set_up_process(processes: int) -> None:
     """Make this new process one of several that share the cores, leave Ctrl-C to its parent, end with it."""
+    threads = max(1, (os.cpu_count() or 1) // processes)
     # Read when torch and numba load, which they have not yet: workers share the cores out among them.
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
@@ -166,5 +167,5 @@ def _end_with_parent() -> None:
 
 def _run_in_worker(scan: str) -> Summary | str:
     if _Worker.connection is None:
-        _Worker.connection = _open(_Worker.url)
+        _Worker.connection = open_connection(_Worker.url)
     return _attempt(_Worker.connection, _Worker.work, scan)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from psycopg.types.json import Jsonb
 
+from open3dsg.datasets.images import ImageReader
 from open3dsg.datasets.layouts import open_reader
 from open3dsg.datasets.paths import split_uri
 from open3dsg.datasets.sens import SENS_SUFFIX, SensFile
@@ -109,8 +109,9 @@ def find_move(connection: Connection[Any], dataset: str, new_root: Path, check: 
         return move
     if not Path(new).is_dir():
         raise UserError(f"{new}: no such folder; `--check none` is for one that this machine cannot see")
-    move = _look_for_scans(connection, move, open_reader(known.layout, Path(new), arguments or {}))
-    move = _look_for_pictures(connection, move, every=check == "all")
+    names = [name for (name,) in execute(connection, "scans_with_geometry", {"dataset": dataset})]
+    move = _look_for_scans(connection, move, names, open_reader(known.layout, Path(new), arguments or {}))
+    move = _look_for_pictures(connection, move, names, every=check == "all")
     _check_match(move)
     return move
 
@@ -131,8 +132,7 @@ def _moved(arguments: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
     }
 
 
-def _look_for_scans(connection: Connection[Any], move: Move, reader: Reader) -> Move:
-    names = [name for (name,) in execute(connection, "scans_with_geometry", {"dataset": move.dataset})]
+def _look_for_scans(connection: Connection[Any], move: Move, names: Sequence[str], reader: Reader) -> Move:
     there = set(reader.scan_names(None))
     hashes = execute(connection, "annotation_hashes", {"dataset": move.dataset}).fetchall()
     differ = [name for name, kept in hashes if reader.annotation_hash(name) not in (None, kept)]
@@ -140,9 +140,9 @@ def _look_for_scans(connection: Connection[Any], move: Move, reader: Reader) -> 
     return replace(move, scans=len(names), missing=missing, annotations_differ=differ)
 
 
-def _look_for_pictures(connection: Connection[Any], move: Move, *, every: bool) -> Move:
-    names = [name for (name,) in execute(connection, "scans_with_geometry", {"dataset": move.dataset})]
-    found = [name for name in names if name not in set(move.missing)]
+def _look_for_pictures(connection: Connection[Any], move: Move, names: Sequence[str], *, every: bool) -> Move:
+    missing = set(move.missing)
+    found = [name for name in names if name not in missing]
     step = 1 if every else max(1, len(found) // _SAMPLE)
     wanted = {"dataset": move.dataset, "scans": found[::step], "every": every}
     uris = [
@@ -185,7 +185,7 @@ def _is_there(root: Path, uri: str) -> bool:
 def _members(path: Path) -> frozenset[str]:
     """Return what a zip file holds; nothing where it is not there or none."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return frozenset(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+        with ImageReader(path.parent) as reader:
+            return frozenset(reader.zip_members(path.name))
+    except BadFileError:
         return frozenset()

@@ -60,11 +60,11 @@ def list_vocabularies(connection: Connection[Any]) -> list[Vocabulary]:
 
 def find_vocabulary(connection: Connection[Any], name: str) -> Vocabulary:
     """Return one vocabulary; UserError, with those there are, where the store lacks it."""
-    row = execute(connection, "vocabularies", {"name": name}).fetchone()
-    if row is None:
+    found = _look_up(connection, name)
+    if found is None:
         known = ", ".join(vocabulary.name for vocabulary in list_vocabularies(connection)) or "none"
         raise UserError(f"no vocabulary {name!r} in the store; it has {known}")
-    return Vocabulary(*row)
+    return found
 
 
 def vocabulary_words(connection: Connection[Any], vocabulary: Vocabulary) -> list[dict[str, Any]]:
@@ -90,17 +90,17 @@ def set_vocabulary(
     if name == QUERIES:
         raise UserError(f"{name!r} is the vocabulary of asked words: give another --name")
     with terms_in_use(connection), connection.transaction():
-        known = execute(connection, "vocabularies", {"name": name}).fetchone()
+        known = _look_up(connection, name)
         if known is not None:
-            _check_own(Vocabulary(*known))
-        if known is not None and _holds(connection, Vocabulary(*known), kind, words):
-            return "unchanged"
-        if known is not None and not replace:
-            before = Vocabulary(*known)
-            raise UserError(
-                f"there is a vocabulary {name!r} already, of {before.terms} words ({before.kind}), and these"
-                f" {len(words)} ({kind}) are others: give another --name, or --replace to put these in place"
-            )
+            _check_own(known)
+            if _holds(connection, known, kind, words):
+                return "unchanged"
+            if not replace:
+                raise UserError(
+                    f"there is a vocabulary {name!r} already, of {known.terms} words ({known.kind}), and"
+                    f" these {len(words)} ({kind}) are others: give another --name, or --replace to put these"
+                    " in place"
+                )
         _fill(connection, name, kind, words, None)
     return "added" if known is None else "replaced"
 
@@ -129,8 +129,7 @@ def add_word_lists(connection: Connection[Any], dataset: str, lists: Sequence[Wo
     for words in lists:
         name = f"{dataset}-{words.name}"
         with terms_in_use(connection), connection.transaction():
-            row = execute(connection, "vocabularies", {"name": name}).fetchone()
-            known = None if row is None else Vocabulary(*row)
+            known = _look_up(connection, name)
             if known is not None and known.dataset is None:
                 raise UserError(
                     f"the list {name!r} of dataset {dataset} cannot be kept: a vocabulary of yours has that"
@@ -147,6 +146,11 @@ def remarks(name: str, kind: str, count: int) -> list[str]:
             whole = " (528 is 3RScan's whole list)" if length == 160 and count == _WHOLE_3RSCAN else ""
             return [f"{name!r} has {count} words; the published list of {known} has {length}{whole}"]
     return []
+
+
+def _look_up(connection: Connection[Any], name: str) -> Vocabulary | None:
+    row = execute(connection, "vocabularies", {"name": name}).fetchone()
+    return None if row is None else Vocabulary(*row)
 
 
 def _check_own(vocabulary: Vocabulary) -> None:

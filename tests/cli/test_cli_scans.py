@@ -18,7 +18,7 @@ from open3dsg.db.connect import connect
 from tests import miniature as mini
 from tests.command import DUMP, OBSERVE, PROGRAM, Done
 from tests.content import content, row_counts
-from tests.scans import edit_json
+from tests.db.corrections import rename
 
 Run = Callable[..., Done]
 Refused = Callable[..., str]
@@ -39,14 +39,6 @@ def moved(root: Path, tmp_path: Path, run: Run) -> Path:
     shutil.copytree(root, new)
     assert run("scans", "relocate", "3rscan", new).code == 0
     return new
-
-
-def rename(root: Path, number: int, label: str, name: str = mini.NAME) -> None:
-    def edit(content: Any) -> None:
-        (group,) = (group for group in content["segGroups"] if group["objectId"] == number)
-        group["label"] = label
-
-    edit_json(root / name / "semseg.v2.json", edit)
 
 
 def test_list_says_how_far_each_step_is(run: Run, database: Database) -> None:
@@ -95,8 +87,8 @@ def test_filters_that_make_no_sense_are_refused(refused: Refused) -> None:
 def test_relabel_drops_what_changed_and_the_steps_make_it_again(
     run: Run, moved: Path, database: Database
 ) -> None:
-    rename(moved, 4, "wall")
-    rename(moved, 7, "poster", mini.RESCAN)
+    rename(4, "wall")(moved / mini.NAME)
+    rename(7, "poster")(moved / mini.RESCAN)
     report = run("scans", "relabel", "--dataset", "3rscan", "--json").json
     assert report["scans"] == {"done": 3, "skipped": 0, "failed": 0}
     counts = report["counts"]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 
 from open3dsg.db.connect import connect
 from open3dsg.errors import UserError
+from open3dsg.jobs.child import Child
 from open3dsg.jobs.items import Item
 from open3dsg.jobs.link import Taken, open_link
 from open3dsg.jobs.policy import Decision, Outcome
@@ -23,6 +28,7 @@ from open3dsg.steps.runner import Step
 from tests import miniature as mini
 from tests.conftest import as_url
 from tests.content import content
+from tests.crash import crowd
 from tests.db.pipeline import KEY, Database, ingest, observe, rows
 
 FAST = Pace(beat_s=0.2, silent_s=1.0, poll_s=0.05, backoff_s=0.05)
@@ -174,26 +180,10 @@ def test_chunks_go_side_by_side_and_the_whole_scan_waits_for_them(
                 pass
 
 
-def crowd(database: Database, copies: int) -> None:
-    """Give the scan so many more instances, each seen as its table is: more than a chunk holds."""
-    database.execute(
-        "INSERT INTO instance SELECT (jsonb_populate_record(i, jsonb_build_object('instance_no', 100 + n))).*"
-        " FROM instance i, generate_series(1, %s) AS n WHERE i.instance_no = 4",
-        [copies],
-    )
-    database.execute(
-        "INSERT INTO observation (scan_id, instance_no, frame_no, visible_points, unique_pixels,"
-        " visibility_ratio, pixel_box, pixels) SELECT scan_id, 100 + n, frame_no, visible_points,"
-        " unique_pixels, visibility_ratio, pixel_box, pixels"
-        " FROM observation o, generate_series(1, %s) AS n WHERE o.instance_no = 4",
-        [copies],
-    )
-
-
 def test_two_processes_share_the_chunks_of_a_scan(
     database: Database, database_url: str, observed: None, queue: Queue, encoders: None
 ) -> None:
-    crowd(database, 150)
+    crowd(database, mini.NAME, 150)
     assert DUMP(database, KEY).counts["nodes"] == 154
     DUMP.close(database)
     direct = content(database)
@@ -227,6 +217,30 @@ def test_a_bad_file_is_parked_with_its_reason_and_can_be_retried(
     assert [attempt.outcome for attempt in queue.attempts(entry.job_id)] == ["refused", "done"]
     with pytest.raises(UserError, match="has not failed: it is done"):
         queue.retry(queue.find(ids=[entry.job_id]))
+
+
+def test_a_failed_item_is_left_as_it_is_where_the_same_work_waits(
+    database: Database, database_url: str, queue: Queue
+) -> None:
+    item = Item("observe", {}, "3rscan/a", None, "")
+    queue.submit([item], "cpu")
+    assert work_off(database_url)[0].ended == {"failed": 1}
+    assert queue.submit([item], "cpu") == 1
+    assert queue.retry(queue.find(status="failed")) == 0
+    assert [entry.status for entry in queue.find()] == ["failed", "waiting"]
+
+
+def test_a_process_that_died_between_two_items_is_no_fault_of_the_next(
+    database: Database, database_url: str, root: Path
+) -> None:
+    [item] = share(database, "ingest", ingest(root), mini.NAME).items
+    child = Child(database_url, 1)
+    child.start()
+    child.kill()
+    for process in multiprocessing.active_children():
+        process.join()
+    assert child.run(item).kind == "done"
+    child.close()
 
 
 def test_an_error_that_is_a_bug_is_tried_again_then_parked_with_its_traceback(
@@ -277,6 +291,28 @@ def test_a_folder_that_is_not_here_is_no_fault_of_the_item(
     away.rename(root)
     assert work_off(database_url)[0].ended["done"] == 1
     assert [attempt.outcome for attempt in queue.attempts(entry.job_id)] == ["away", "done"]
+
+
+def test_an_item_that_was_handed_back_is_tried_again_after_a_rest(
+    database: Database, database_url: str, root: Path, queue: Queue
+) -> None:
+    queue.submit(share(database, "ingest", ingest(root), mini.NAME).items, "cpu")
+    away = root.rename(root.with_name("away"))
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def tell(line: str) -> None:
+        if "is not on this machine" in line and away.exists():
+            away.rename(root)
+        elif ": done (" in line:
+            stop()
+
+    in_the_end = threading.Timer(60, stop)
+    in_the_end.start()
+    tally = Worker(database_url, tell=tell, pace=FAST).run()
+    in_the_end.cancel()
+    assert (tally.ended["done"], tally.handed_back) == (1, set())
 
 
 @pytest.mark.parametrize(
@@ -389,3 +425,25 @@ def test_a_worker_that_wakes_up_keeps_what_it_has_under_way(database_url: str, q
             assert await link.is_mine(taken)
 
     asyncio.run(scene())
+
+
+def test_an_item_that_somebody_ended_or_put_in_again_is_not_put_back(database_url: str, queue: Queue) -> None:
+    item = Item("observe", {}, "3rscan/a", None, "")
+    told: list[str] = []
+
+    async def scene() -> None:
+        async with open_link(database_url, None, "one:1", told.append) as link:
+            await link.register()
+            taken = []
+            for _ in range(2):
+                assert queue.submit([item], "cpu") == 1
+                taken.append(await link.fetch())
+                assert taken[0] is not None
+                await link.settle(taken[0], Decision("failed"))
+            assert taken[1] is not None
+            assert queue.retry(queue.find(ids=[1])) == 1
+            await link.settle(taken[1], Decision("waiting"))
+
+    asyncio.run(scene())
+    assert told == ["item 1 was ended by another worker, too"]
+    assert [entry.status for entry in queue.find()] == ["waiting", "failed"]

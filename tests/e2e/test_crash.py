@@ -12,35 +12,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 
 from open3dsg.db.connect import connect
-from tests import miniature as mini
-from tests.command import DUMP, OBSERVE, PROGRAM, call, environment
+from tests.command import PROGRAM, call, environment
 from tests.conftest import as_url
 from tests.content import Rows, content
+from tests.crash import PATIENCE_S, Stage, check_gone, family, kill_those_at_work, run_undisturbed, wait_for
 
 NAMES = [f"mini-{number:02}" for number in range(20)]
-PATIENCE_S = 60
 
 # Step -> what the ledger calls it, and the tables that it writes.
 STEPS = {
     "ingest": ("ingest", ("scan", "point_block", "frame", "instance", "subgraph", "subgraph_member")),
     "observe": ("observe", ("observation",)),
-    "dump": ("features.nodes", ("node_feature",)),
+    "features": ("features.nodes", ("node_feature",)),
 }
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A step, the database it starts from, and all that is there after a run that nothing disturbed."""
-
-    step: str
-    command: tuple[object, ...]
-    template: str
-    clean: Mapping[str, Rows]
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +44,7 @@ def stages(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Stage]:
     root = tmp_path_factory.mktemp("crash") / "3RScan"
-    for name in NAMES:
-        mini.write_scan(root, name)
-    mini.write_annotations(root, *(mini.subgraph(scan=name) for name in NAMES))
-    found = {}
-    for step, command in (
-        ("ingest", ("ingest", "3rscan", root)),
-        ("observe", OBSERVE),
-        ("dump", DUMP),
-    ):
-        url = as_url(new_database(f"crash_after_{step}", template=template))
-        done = call(variables | {"OPEN3DSG_DATABASE_URL": url}, *command)
-        assert done.code == 0, done.err
-        with psycopg.connect(url) as connection:
-            found[step] = Stage(step, command, template, content(connection))
-        template = f"crash_after_{step}"
-    return found
+    return run_undisturbed(variables, new_database, template, root, NAMES)
 
 
 @dataclass
@@ -82,16 +55,10 @@ class Running:
     database: psycopg.Connection[Any]
     ledger_step: str
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-
     def wait_until_done(self, entries: int) -> None:
         """Wait until the ledger has so many entries of the step more than at the start."""
         goal = self._entries() + entries
-        self.wait_for(lambda: self._entries() >= goal or self.process.poll() is not None)
+        wait_for(lambda: self._entries() >= goal or self.process.poll() is not None)
 
     def _entries(self) -> int:
         query = "SELECT count(*) FROM ledger WHERE step = %s"
@@ -104,17 +71,10 @@ class Running:
         )
         return [pid for (pid,) in self.database.execute(query)]
 
-    def family(self) -> list[psutil.Process]:
-        """Return the processes that the command started and that live."""
-        if self.process.poll() is not None:
-            return []
-        children: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
-        return children
-
     def end(self) -> tuple[int, str]:
         """Wait until the process, its connections and its children are gone; return its code and stderr."""
         _out, err = self.process.communicate(timeout=PATIENCE_S)
-        self.wait_for(lambda: not self.backends())
+        wait_for(lambda: not self.backends())
         return self.process.returncode, err
 
 
@@ -182,17 +142,17 @@ def kill_again_and_again(
             with running(stage, database, url, variables, jobs) as run:
                 run.wait_until_done(1)
                 time.sleep(moments.uniform(0, 0.03))
-                family = run.family()
+                children = family(run.process)
                 run.process.kill()
                 run.end()
             states.append(content(database))
             check_ledger(states[-1], stage)
-            assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == [], "orphans"
+            check_gone(children)
         assert any(state not in (states[0], stage.clean) for state in states), "no kill fell into the middle"
         check_a_second_run_ends_it(stage, database, url, variables, jobs)
 
 
-@pytest.mark.parametrize(("step", "jobs"), [("ingest", 1), ("dump", 2)])
+@pytest.mark.parametrize(("step", "jobs"), [("ingest", 1), ("features", 2)])
 def test_a_killed_step_leaves_whole_scans_and_can_go_on(
     stages: dict[str, Stage],
     variables: dict[str, str],
@@ -220,7 +180,7 @@ def test_a_step_killed_four_times_ends_as_one_that_was_not(
     ("step", "jobs"),
     [
         ("ingest", 1),
-        pytest.param("dump", 1, marks=pytest.mark.slow),
+        pytest.param("features", 1, marks=pytest.mark.slow),
         pytest.param("observe", 2, marks=pytest.mark.slow),
     ],
 )
@@ -247,20 +207,20 @@ def test_ctrl_c_while_the_workers_start_is_as_quiet(
     stage = stages["ingest"]
     with started_database(stage, new_database) as (url, database):
         with running(stage, database, url, variables, 2) as run:
-            run.wait_for(lambda: len(run.family()) >= 2)
+            wait_for(lambda: len(family(run.process)) >= 2)
             check_interrupted(run)
         check_ledger(content(database), stage)
 
 
 def check_interrupted(run: Running) -> None:
     """Press Ctrl-C, which reaches the whole process group, and see the command end well."""
-    family = run.family()
-    for process in (run.process, *family):
+    children = family(run.process)
+    for process in (run.process, *children):
         process.send_signal(signal.SIGINT)
     code, err = run.end()
     assert (code, err.splitlines()[-1]) == (130, "interrupted; run the same command again to continue")
     assert "Traceback" not in err, err
-    assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == [], "orphans"
+    check_gone(children)
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -287,9 +247,7 @@ def test_a_worker_that_is_killed_is_one_line(
     with started_database(stage, new_database) as (url, database):
         with running(stage, database, url, variables, 2) as run:
             run.wait_until_done(2)
-            for process in run.family():
-                if any("spawn_main" in word for word in process.cmdline()):
-                    process.kill()
+            kill_those_at_work(run.process)
             code, err = run.end()
         check_one_error(code, err, "a worker process was killed", "with fewer --jobs")
         check_ledger(content(database), stage)

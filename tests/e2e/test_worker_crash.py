@@ -13,19 +13,27 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 
 from open3dsg.db import ledger
 from open3dsg.db.connect import connect
 from tests import miniature as mini
-from tests.command import DUMP, OBSERVE, PROGRAM, call, environment
+from tests.command import DUMP, PROGRAM, call, environment
 from tests.conftest import as_url
-from tests.content import Rows, content
+from tests.content import content
+from tests.crash import (
+    PATIENCE_S,
+    Stage,
+    check_gone,
+    crowd,
+    family,
+    kill_those_at_work,
+    run_undisturbed,
+    wait_for,
+)
 
 NAMES = [f"mini-{number:02}" for number in range(12)]
-PATIENCE_S = 60
 CROWD = "mini-00"  # has so many instances that its features are two items
 
 # As `open3dsg worker --until-empty`, but soon sure that another is dead.
@@ -37,20 +45,6 @@ def tell(line):
 pace = Pace(beat_s=0.3, silent_s=2.0, poll_s=0.1, backoff_s=0.1)
 Worker(sys.argv[1], tell=tell, concurrency=int(sys.argv[2]), until_empty=True, pace=pace).run()
 """
-SUBMIT = {
-    "ingest": ("ingest", "3rscan"),
-    "observe": OBSERVE,
-    "features": ("features", *DUMP[2:]),
-}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A step to `submit` in a clone of `template`, and what is there once it was run directly."""
-
-    submit: tuple[object, ...]
-    template: str
-    clean: dict[str, Rows]
 
 
 @pytest.fixture(scope="module")
@@ -66,42 +60,16 @@ def stages(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Stage]:
     root = tmp_path_factory.mktemp("crash") / "3RScan"
-    for name in NAMES:
-        mini.write_scan(root, name)
-    mini.write_annotations(root, *(mini.subgraph(scan=name) for name in NAMES))
+    root.mkdir()
     mini.write_metadata(root)
-    found = {}
-    for step, direct in (("ingest", ("ingest", "3rscan", root)), ("observe", OBSERVE), ("features", DUMP)):
-        url = as_url(new_database(f"worker_after_{step}", template=template))
-        if step == "features":
-            crowd(url)
-        done = call(variables | {"OPEN3DSG_DATABASE_URL": url}, *direct)
-        assert done.code == 0, done.err
-        with psycopg.connect(url) as connection:
-            found[step] = Stage(
-                (*SUBMIT[step], *direct[2:3] * (step == "ingest")), template, content(connection)
-            )
-        template = f"worker_after_{step}"
-    return found
-
-
-def crowd(url: str) -> None:
-    """Give a scan 100 more instances, each seen as its table is."""
-    with psycopg.connect(url) as connection:
-        for table in ("instance", "observation"):
-            connection.execute(
-                f"INSERT INTO {table}"
-                " SELECT (jsonb_populate_record(t, jsonb_build_object('instance_no', 100 + n))).*"
-                f" FROM {table} t JOIN scan USING (scan_id), generate_series(1, 100) AS n"
-                " WHERE name = %s AND instance_no = 4".encode(),
-                [CROWD],
-            )
+    return run_undisturbed(variables, new_database, template, root, NAMES, CROWD)
 
 
 @dataclass
 class Scene:
     """A database in which a step is queued, and the workers on it."""
 
+    stage: Stage
     database: psycopg.Connection[Any]
     url: str
     variables: dict[str, str]
@@ -133,19 +101,18 @@ class Scene:
         assert row is not None
         return row[0]
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-
     def wait_until_blocked(self, items: int = 1) -> None:
         """Wait until so many items wait for the lock of a scan."""
         query = (
             "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
             " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
         )
-        self.wait_for(lambda: self.value(query) >= items)
+        wait_for(lambda: self.value(query) >= items)
+
+    def finish(self) -> None:
+        """Let another worker do what is left, and see that all is as if nothing had been."""
+        finish(self.worker())
+        assert content(self.database) == self.stage.clean
 
     def outcomes(self) -> Counter[str | None]:
         return Counter(
@@ -160,17 +127,12 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    children: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
-    return children
-
-
 def kill(process: subprocess.Popen[str]) -> None:
     """Kill a worker, if it has not ended by itself, and see that what it started ends with it."""
-    children = family(process) if process.poll() is None else []
+    children = family(process)
     process.kill()
     process.communicate()
-    assert psutil.wait_procs(children, timeout=PATIENCE_S)[1] == [], "orphans"
+    check_gone(children)
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
@@ -188,11 +150,22 @@ def scene(
     here = variables | {"OPEN3DSG_DATABASE_URL": url}
     with ExitStack() as stack, connect(url) as database:
         database.autocommit = True
-        if stage.submit[0] == "features":
-            crowd(url)
-        done = call(here, "jobs", "submit", *stage.submit, *options)
+        what = stage.command
+        if stage.step == "features":
+            crowd(database, CROWD, 100)
+            what = ("features", *DUMP[2:])
+        done = call(here, "jobs", "submit", *what, *options)
         assert done.code == 0, done.err
-        yield Scene(database, url, here, stack)
+        yield Scene(stage, database, url, here, stack)
+
+
+@pytest.fixture
+def observing(
+    stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str]
+) -> Iterator[Scene]:
+    """`observe` is queued for all scans."""
+    with scene(stages["observe"], new_database, variables) as here:
+        yield here
 
 
 @pytest.mark.parametrize(
@@ -212,7 +185,7 @@ def test_an_item_of_a_killed_worker_is_done_by_another(
             here.wait_until_blocked()
             kill(first)
             second = here.worker()
-            here.wait_for(lambda: here.outcomes()["lost"] == 1)
+            wait_for(lambda: here.outcomes()["lost"] == 1)
         assert "its worker fell silent" in finish(second)
         items = len(NAMES) + (step == "features")  # the crowd is two
         assert here.outcomes() == {"done": items, "lost": 1}
@@ -226,56 +199,49 @@ def test_a_process_that_is_killed_costs_its_item_an_attempt_and_the_worker_nothi
         with ledger.scan_lock(here.database, "3rscan", NAMES[0]):
             worker = here.worker()
             for kills in (1, 2):
-                here.wait_until_blocked(
-                    kills
-                )  # the session of a dead process waits on, until it gets the lock
-                for process in family(worker):
-                    if any("spawn_main" in word for word in process.cmdline()):
-                        process.kill()
-                here.wait_for(lambda kills=kills: here.outcomes()["killed"] == kills)  # type: ignore[misc]
+                # The session of a dead process waits on, until it gets the lock.
+                here.wait_until_blocked(kills)
+                kill_those_at_work(worker)
+                wait_for(lambda kills=kills: here.outcomes()["killed"] == kills)  # type: ignore[misc]
             told = finish(worker)
         assert f"observe 3rscan/{NAMES[0]}: failed: its process died: SIGKILL" in told
         assert here.outcomes() == {"killed": 2, "done": len(NAMES) - 1}
         retried = call(here.variables, "jobs", "retry", "--failed")
         assert retried.out == "1 of 1 wait again\n"
-        finish(here.worker())
-        assert content(here.database) == stages["observe"].clean
+        here.finish()
 
 
-def test_ctrl_c_lets_the_item_under_way_end(
-    stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str]
-) -> None:
-    with scene(stages["observe"], new_database, variables) as here:
-        with ledger.scan_lock(here.database, "3rscan", NAMES[1]):
-            worker = here.command("worker")
-            here.wait_until_blocked()
-            for process in (worker, *family(worker)):
-                process.send_signal(signal.SIGINT)
-            time.sleep(0.3)
-        told = finish(worker, 130)
-        assert "stopping once 1 items under way have ended" in told
-        assert "worker: 2 done, 0 skipped, 0 failed, 0 waiting" in told
-        assert here.outcomes() == {"done": 2}
-        finish(here.worker())
-        assert content(here.database) == stages["observe"].clean
+def test_ctrl_c_lets_the_item_under_way_end(observing: Scene) -> None:
+    with held_up(observing) as worker:
+        for process in (worker, *family(worker)):
+            process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    told = finish(worker, 130)
+    assert "stopping once 1 items under way have ended" in told
+    assert "worker: 2 done, 0 skipped, 0 failed, 0 waiting" in told
+    assert observing.outcomes() == {"done": 2}
+    observing.finish()
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_gives_the_item_up_and_it_waits_again(
-    stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str]
-) -> None:
-    with scene(stages["observe"], new_database, variables) as here:
-        with ledger.scan_lock(here.database, "3rscan", NAMES[1]):
-            worker = here.command("worker")
-            here.wait_until_blocked()
-            for _ in range(2):
-                worker.send_signal(signal.SIGTERM)
-                time.sleep(0.3)
-            told = finish(worker)
-        assert "1 done, 0 skipped, 0 failed, 1 waiting" in told
-        assert here.outcomes() == {"done": 1, "stopped": 1}
-        finish(here.worker())
-        assert content(here.database) == stages["observe"].clean
+def test_a_second_ctrl_c_gives_the_item_up_and_it_waits_again(observing: Scene) -> None:
+    with held_up(observing) as worker:
+        for _ in range(2):
+            worker.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+        told = finish(worker)
+    assert "1 done, 0 skipped, 0 failed, 1 waiting" in told
+    assert observing.outcomes() == {"done": 1, "stopped": 1}
+    observing.finish()
+
+
+@contextmanager
+def held_up(here: Scene) -> Iterator[subprocess.Popen[str]]:
+    """Start a worker, and keep it waiting for the second scan until the block ends."""
+    with ledger.scan_lock(here.database, "3rscan", NAMES[1]):
+        worker = here.command("worker")
+        here.wait_until_blocked()
+        yield worker
 
 
 @pytest.mark.slow
@@ -313,19 +279,15 @@ def database_away(here: Scene) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_worker_ends_while_the_database_is_away(
-    stages: dict[str, Stage], new_database: Callable[..., str], variables: dict[str, str], busy: bool
-) -> None:
+def test_a_worker_ends_while_the_database_is_away(observing: Scene, busy: bool) -> None:
     """At once where it has nothing under way; else what it has can be neither done nor handed back."""
-    with scene(stages["observe"], new_database, variables) as here, ExitStack() as stack:
+    with ExitStack() as stack:
         if busy:
-            stack.enter_context(ledger.scan_lock(here.database, "3rscan", NAMES[1]))
-        worker = here.command("worker")
-        if busy:
-            here.wait_until_blocked()
+            worker = stack.enter_context(held_up(observing))
         else:
-            here.wait_for(lambda: here.outcomes()["done"] == len(NAMES))
-        stack.enter_context(database_away(here))
+            worker = observing.command("worker")
+            wait_for(lambda: observing.outcomes()["done"] == len(NAMES))
+        stack.enter_context(database_away(observing))
         for _ in range(1 + busy):
             time.sleep(1)
             worker.send_signal(signal.SIGTERM)
@@ -334,7 +296,7 @@ def test_a_worker_ends_while_the_database_is_away(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("step", list(SUBMIT))
+@pytest.mark.parametrize("step", ["ingest", "observe", "features"])
 def test_workers_killed_again_and_again_write_what_one_run_does(
     stages: dict[str, Stage],
     new_database: Callable[..., str],
@@ -348,7 +310,7 @@ def test_workers_killed_again_and_again_write_what_one_run_does(
         for _ in range(3):
             goal = here.outcomes()["done"] + 1
             running = [here.worker(2) for _ in range(workers)]
-            here.wait_for(
+            wait_for(
                 lambda goal=goal, running=running: (
                     here.outcomes()["done"] >= goal  # type: ignore[misc]
                     or all(process.poll() is not None for process in running)
