@@ -206,7 +206,7 @@ class _SubgraphReader:
         known = annotation.labels
         for key, value in member(record, "objects", dict, where).items():
             if not (key.isascii() and key.isdecimal() and len(key) < 20 and int(key) < 2**31):
-                raise BadFileError(f"{where}: object number {key[:100]!r} is no whole number from 0 on")
+                raise BadFileError(f"{where}: object number {key[:100]!r} is no number from 0 to 2^31 - 1")
             number, label = int(key), typed(value, str, f"{where}: label of object {key}")
             if self.classes and label not in self.classes:
                 detail = f"{place}: object {number} is {label!r}, which classes.txt lacks; kept"

@@ -28,7 +28,7 @@ def read_labels(path: Path) -> dict[str, dict[int, str]]:
     labels: dict[str, dict[int, str]] = {}
     for where, scan, number, label in _json_rows(path) if path.suffix == ".json" else _csv_rows(path):
         if not (number.isascii() and number.isdecimal() and len(number) < 20 and int(number) < 2**31):
-            raise BadFileError(f"{where}: instance {number[:100]!r} is not a whole number from 0 on")
+            raise BadFileError(f"{where}: instance {number[:100]!r} is no number from 0 to 2^31 - 1")
         if not label.strip():
             raise BadFileError(f"{where}: the label of instance {number} is empty")
         of_scan = labels.setdefault(scan, {})

@@ -148,18 +148,23 @@ def test_annotations_that_no_column_can_hold_are_refused(
 ) -> None:
     expected: dict[str, tuple[dict[str, Any], str]] = {
         "graph": ({"split": 2**40}, "subgraph number 1099511627776"),
-        "object": ({"objects": {"99999999999": "chair"}, "relationships": []}, "instance number 99999999999"),
         "label": ({"objects": {"1": "cha\0ir"}, "relationships": []}, "NUL"),
     }
     graphs = [mini.subgraph(scan=name, **changes) for name, (changes, _told) in expected.items()]
     mini.write_annotations(tmp_path / "graphs", *graphs)
     before = row_counts(database)
     done = run("ingest", "3dssg", tmp_path / "graphs")
-    assert (done.code, len(done.errors)) == (2, 3)
+    assert (done.code, len(done.errors)) == (2, 2)
     for line, (name, (_changes, told)) in zip(done.errors, expected.items(), strict=True):
         assert line.startswith(f"error: {name}: ")
         assert told in line
     assert row_counts(database) == before
+
+
+def test_an_object_number_that_no_column_can_hold_is_refused(refused: Refused, root: Path) -> None:
+    mini.write_annotations(root, mini.subgraph(objects={"99999999999": "chair"}, relationships=[]))
+    line = refused("ingest", "3rscan", root)
+    assert "object number '99999999999' is no number from 0 to 2^31 - 1" in line
 
 
 def test_annotations_cut_in_half_are_refused(refused: Refused, root: Path) -> None:
