@@ -4,3 +4,7 @@ ALTER TABLE point_block
     ALTER COLUMN xyz_m SET STORAGE EXTERNAL,
     ALTER COLUMN rgb SET STORAGE EXTERNAL,
     ALTER COLUMN normals SET STORAGE EXTERNAL;
+
+-- Sampled places are in no order that would compress.
+ALTER TABLE instance_sample ALTER COLUMN point_ids SET STORAGE EXTERNAL;
+ALTER TABLE pair ALTER COLUMN point_ids SET STORAGE EXTERNAL;

@@ -240,7 +240,17 @@ subgraph = Table(
     metadata,
     _scan_id(),
     Column("subgraph_no", Integer, primary_key=True),
-    Column("method", Text, nullable=False, comment="3dssg: given by the annotations"),
+    Column(
+        "method",
+        Text,
+        nullable=False,
+        comment="3dssg: given by the annotations; window: of the objects around a place;"
+        " full: of the whole scan, numbered -1",
+    ),
+    Column("centre_m", ARRAY(Double), comment="the middle of the window; null where it is none"),
+    Column("max_distance_m", Double, comment="its pairs are not further apart than this; null: all pairs"),
+    CheckConstraint("cardinality(centre_m) = 3", name="centre_m"),
+    CheckConstraint("(subgraph_no < 0) = (method = 'full')", name="number"),
 )
 
 subgraph_member = Table(
@@ -275,6 +285,66 @@ relationship = Table(
     ),
     CheckConstraint("subject_no <> object_no", name="not_self"),
     Index(None, "predicate_id"),
+)
+
+_POINT_IDS = "mod(octet_length(point_ids), 4) = 0 AND octet_length(point_ids) > 0"
+
+instance_sample = Table(
+    "instance_sample",
+    metadata,
+    _scan_id_of_parent(),
+    Column("instance_no", Integer, primary_key=True),
+    Column(
+        "point_ids",
+        LargeBinary,
+        nullable=False,
+        comment="places of points in the scan, int32 little-endian; the first n are a farthest-point"
+        " sample of n",
+    ),
+    Column("centre_m", ARRAY(Double), nullable=False, comment="mean of the sampled points"),
+    Column(
+        "scale_m",
+        Double,
+        nullable=False,
+        comment="distance of the furthest sampled point from the centre",
+    ),
+    Column("neighbours", ARRAY(Integer), nullable=False, comment="instance numbers, ascending"),
+    _instance_key("instance_no"),
+    CheckConstraint(_POINT_IDS, name="point_ids"),
+    CheckConstraint("cardinality(centre_m) = 3", name="centre_m"),
+    comment="the points of an instance that a model is shown, and the instances around it",
+)
+
+pair = Table(
+    "pair",
+    metadata,
+    _scan_id_of_parent(),
+    Column("instance_a", Integer, primary_key=True),
+    Column("instance_b", Integer, primary_key=True),
+    Column(
+        "point_ids",
+        LargeBinary,
+        nullable=False,
+        comment="places of points in the scan, of all that lie in the box of either, int32 little-endian;"
+        " the first n are a farthest-point sample of n",
+    ),
+    Column("union_points", Integer, nullable=False, comment="points that lie in the box of either"),
+    Column("offset_m", ARRAY(Double), nullable=False, comment="centroid of b - centroid of a"),
+    Column(
+        "min_distance_m",
+        Double,
+        nullable=False,
+        comment="between the points closest_a of a and closest_b of b",
+    ),
+    Column("closest_a", Integer, nullable=False, comment="place of a point in the scan"),
+    Column("closest_b", Integer, nullable=False, comment="place of a point in the scan"),
+    _instance_key("instance_a"),
+    _instance_key("instance_b"),
+    CheckConstraint("instance_a < instance_b", name="order"),
+    CheckConstraint(_POINT_IDS, name="point_ids"),
+    CheckConstraint("cardinality(offset_m) = 3", name="offset_m"),
+    Index(None, "scan_id", "instance_b"),
+    comment="two instances, once whatever the direction and however many subgraphs share them",
 )
 
 ledger = Table(
