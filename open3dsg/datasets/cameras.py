@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from open3dsg.datasets.files import read_bytes
-from open3dsg.errors import BadFileError
+from open3dsg.errors import BadFileError, UserError
 from open3dsg.geometry.pixels import PixelGrid
 
 _LARGEST = 1e6  # of the numbers of a camera in pixels
@@ -33,7 +33,10 @@ def camera(matrix: NDArray[np.float64], width: int, height: int, where: str) -> 
     fx, fy, cx, cy = (float(matrix[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
     if not (np.isfinite([fx, fy, cx, cy]).all() and fx > 0 and fy > 0 and width > 0 and height > 0):
         raise BadFileError(f"{where}: focal lengths must be above 0 and all numbers finite")
-    return PixelGrid(width, height, fx, fy, cx, cy)
+    try:
+        return PixelGrid(width, height, fx, fy, cx, cy)
+    except UserError as error:
+        raise BadFileError(f"{where}: {error}") from error
 
 
 def fits(matrix: NDArray[np.float64], width: int, height: int) -> bool:

@@ -30,6 +30,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from open3dsg.datasets.cameras import camera
 from open3dsg.datasets.images import ImageReader
 from open3dsg.datasets.poses import Flaw, parse_pose
 from open3dsg.datasets.scan import Frame, Problem
@@ -178,7 +179,7 @@ def _intrinsics(entries: dict[str, list[str]], picture: str, uri: str) -> PixelG
     matrix = _numbers(entries, f"m_calibration{picture}Intrinsic", 16, uri)
     if not (width >= 1 and height >= 1 and matrix[0] > 0 and matrix[5] > 0):
         raise BadFileError(f"{uri}: size and focal lengths of the {picture.lower()} picture must be above 0")
-    return PixelGrid(int(width), int(height), fx=matrix[0], fy=matrix[5], cx=matrix[2], cy=matrix[6])
+    return camera(np.reshape(matrix, (4, 4)), int(width), int(height), uri)
 
 
 def _numbers(entries: dict[str, list[str]], key: str, count: int, uri: str) -> list[float]:

@@ -101,15 +101,37 @@ def _run_processes(
 
 @contextmanager
 def ctrl_c_held_back() -> Iterator[None]:
-    """Hold Ctrl-C back for a moment; processes started meanwhile never get it, not even while they import."""
+    """Hold Ctrl-C back for a moment; processes started meanwhile never get it, not even while they import.
+
+    The mask is for those processes, which inherit it. Another thread of this one may still take the signal,
+    for which Python would raise in the main thread, with a process half started: so it is noted until then.
+    """
     if sys.platform == "win32":
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with _ctrl_c_noted():
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _ctrl_c_noted() -> Iterator[None]:
+    """Keep Python from raising for Ctrl-C in the block: it does so after it."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield  # nothing is raised in other threads, nor where Ctrl-C is ignored
+        return
+    pressed = threading.Event()
+    signal.signal(signal.SIGINT, lambda _signal, _frame: pressed.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if pressed.is_set():
+            signal.raise_signal(signal.SIGINT)
 
 
 def open_connection(url: str) -> Connection[Any]:

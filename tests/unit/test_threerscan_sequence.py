@@ -59,6 +59,7 @@ def test_a_missing_file_of_a_frame(
     [
         ("m_colorWidth = 96", "", "'m_colorWidth' is missing"),
         ("m_colorWidth = 96", "m_colorWidth = wide", "'m_colorWidth' must be 1 finite numbers, is 'wide'"),
+        ("m_colorWidth = 96", "m_colorWidth = 2147483648", "a picture may have at most 2147483647 pixels"),
         ("m_depthShift = 1000", "m_depthShift = 0", "'m_depthShift' is 0"),
         ("m_depthHeight = 36", "m_depthHeight = -36", "depth picture must be above 0"),
         ("m_calibrationDepthIntrinsic = 40.0 0", "m_calibrationDepthIntrinsic = 40.0", "must be 16 finite"),
