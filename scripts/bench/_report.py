@@ -9,6 +9,7 @@ ratio     how many times better ours is: ours / other where more is better, othe
 goal      the smallest ratio that is good enough
 size      the size of the work, an object of numbers
 load      the machine's load average of the last minute, at the end of the measurement
+cores     how many processor cores the machine has
 
 Progress and remarks go to standard error.
 """
@@ -42,5 +43,6 @@ def report(
         "goal": goal,
         "size": dict(size),
         "load": round(os.getloadavg()[0], 2),
+        "cores": os.cpu_count(),
     }
     print(json.dumps(line), flush=True)
