@@ -4,4 +4,4 @@ DROP FUNCTION IF EXISTS prune_terms_v1, delete_scan_v1, missing_frames_v1, stora
     uses_node_index_v1, search_nodes_statement_v1, node_join_v1, node_conditions_v1, create_node_index_v1,
     term_vector_v1,
     node_index_memory_v1, node_index_name_v1, find_encoder_v1;
-DROP VIEW IF EXISTS v_scan, v_evidence, v_relationship, v_node;
+DROP VIEW IF EXISTS v_subgraph, v_subgraph_relation, v_pair_frame, v_scan, v_evidence, v_relationship, v_node;

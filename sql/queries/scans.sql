@@ -38,7 +38,10 @@ SELECT colour_source FROM scan WHERE scan_id = %(scan_id)s
 -- name: geometry_clear
 -- Frames take their observations with them; instances stay, since annotations may speak of them.
 WITH blocks AS (DELETE FROM point_block WHERE scan_id = %(scan_id)s),
-     features AS (DELETE FROM node_feature WHERE scan_id = %(scan_id)s)
+     features AS (DELETE FROM node_feature WHERE scan_id = %(scan_id)s),
+     built AS (DELETE FROM subgraph WHERE scan_id = %(scan_id)s AND method <> '3dssg'),
+     samples AS (DELETE FROM instance_sample WHERE scan_id = %(scan_id)s),
+     pairs AS (DELETE FROM pair WHERE scan_id = %(scan_id)s)
 DELETE FROM frame WHERE scan_id = %(scan_id)s
 
 -- name: has_points
@@ -69,16 +72,33 @@ WHERE i.scan_id = %(scan_id)s AND i.instance_no = new.instance_no
 -- name: instance_drop_work
 -- What was made of some instances; the steps make it again.
 WITH features AS (DELETE FROM node_feature
-                  WHERE scan_id = %(scan_id)s AND instance_no = ANY (%(numbers)s::integer[]))
+                  WHERE scan_id = %(scan_id)s AND instance_no = ANY (%(numbers)s::integer[])),
+     samples AS (DELETE FROM instance_sample
+                 WHERE scan_id = %(scan_id)s AND instance_no = ANY (%(numbers)s::integer[])),
+     pairs AS (DELETE FROM pair
+               WHERE scan_id = %(scan_id)s
+                 AND (instance_a = ANY (%(numbers)s::integer[]) OR instance_b = ANY (%(numbers)s::integer[])))
 DELETE FROM observation WHERE scan_id = %(scan_id)s AND instance_no = ANY (%(numbers)s::integer[])
+
+-- name: built_members_follow
+-- Members of built subgraphs are called as the instance is; given ones keep the labels of the annotations.
+UPDATE subgraph_member m
+SET label_id = i.label_id
+FROM instance i, subgraph g
+WHERE m.scan_id = %(scan_id)s
+  AND (i.scan_id, i.instance_no) = (m.scan_id, m.instance_no)
+  AND (g.scan_id, g.subgraph_no) = (m.scan_id, m.subgraph_no)
+  AND g.method <> '3dssg'
+  AND m.label_id <> i.label_id
 
 -- name: observed_surfaces
 -- The labels that the scan's observations took for large surfaces.
 SELECT options -> 'surfaces' FROM ledger WHERE scan_id = %(scan_id)s AND step = 'observe'
 
 -- name: work_counts
-SELECT (SELECT count(*) FROM observation WHERE scan_id = %(scan_id)s),
-       (SELECT count(*) FROM node_feature WHERE scan_id = %(scan_id)s)
+SELECT (SELECT count(*) FROM observation WHERE scan_id = %(scan_id)s) AS observations,
+       (SELECT count(*) FROM node_feature WHERE scan_id = %(scan_id)s) AS features,
+       (SELECT count(*) FROM pair WHERE scan_id = %(scan_id)s) AS pairs
 
 -- name: instance_staging
 CREATE TEMPORARY TABLE instance_staging (LIKE instance) ON COMMIT DROP
@@ -91,7 +111,9 @@ DROP TABLE instance_staging
 WITH lacking AS (
     SELECT i.instance_no,
            EXISTS (SELECT FROM subgraph_member m
-                   WHERE (m.scan_id, m.instance_no) = (i.scan_id, i.instance_no)) AS annotated
+                   JOIN subgraph g USING (scan_id, subgraph_no)
+                   WHERE (m.scan_id, m.instance_no) = (i.scan_id, i.instance_no)
+                     AND g.method = '3dssg') AS annotated
     FROM instance i
     WHERE i.scan_id = %(scan_id)s
       AND NOT EXISTS (SELECT FROM instance_staging n WHERE n.instance_no = i.instance_no)
@@ -123,7 +145,19 @@ SET label_id = excluded.label_id,
     obb_lengths_m = excluded.obb_lengths_m
 
 -- name: annotation_clear
-DELETE FROM subgraph WHERE scan_id = %(scan_id)s
+-- Given subgraphs, and windows in their stead; the graph of the whole scan does without.
+DELETE FROM subgraph WHERE scan_id = %(scan_id)s AND method <> 'full'
+
+-- name: units_of_subgraphs_clear
+-- The samples and pairs of a scan, but for those of the graph of the whole scan.
+WITH built AS (
+    SELECT max_distance_m FROM subgraph WHERE scan_id = %(scan_id)s AND method = 'full'
+), samples AS (
+    DELETE FROM instance_sample WHERE scan_id = %(scan_id)s AND NOT EXISTS (SELECT FROM built)
+)
+DELETE FROM pair
+WHERE scan_id = %(scan_id)s
+  AND NOT EXISTS (SELECT FROM built WHERE max_distance_m IS NULL OR min_distance_m <= max_distance_m)
 
 -- name: instance_drop_unnamed
 -- Instances without points that neither the scan's own labels nor any annotation name.
@@ -132,7 +166,9 @@ WHERE i.scan_id = %(scan_id)s
   AND i.point_count = 0
   AND i.instance_no <> ALL (%(named)s::integer[])
   AND (%(whole)s OR EXISTS (SELECT FROM scan s WHERE s.scan_id = i.scan_id AND s.point_count IS NULL))
-  AND NOT EXISTS (SELECT FROM subgraph_member m WHERE (m.scan_id, m.instance_no) = (i.scan_id, i.instance_no))
+  AND NOT EXISTS (SELECT FROM subgraph_member m
+                  JOIN subgraph g USING (scan_id, subgraph_no)
+                  WHERE (m.scan_id, m.instance_no) = (i.scan_id, i.instance_no) AND g.method = '3dssg')
 
 -- name: instance_add_without_geometry
 -- Objects that only the annotations know of.
