@@ -64,7 +64,9 @@ SELECT d.name AS dataset,
        s.split,
        s.point_count AS points,
        (SELECT count(*) FROM frame f WHERE f.scan_id = s.scan_id) AS frames,
-       (SELECT count(*) FROM instance i WHERE i.scan_id = s.scan_id) AS instances,
+       -- Annotations may speak of more, and after masks were merged speak of others.
+       (SELECT count(*) FROM instance i
+        WHERE i.scan_id = s.scan_id AND (i.point_count > 0 OR s.point_count IS NULL)) AS instances,
        (SELECT count(*) FROM subgraph g WHERE g.scan_id = s.scan_id) AS subgraphs,
        (SELECT count(*) FROM relationship r WHERE r.scan_id = s.scan_id) AS relationships,
        (SELECT count(*) FROM observation o WHERE o.scan_id = s.scan_id) AS observations,
@@ -82,3 +84,4 @@ SELECT d.name AS dataset,
 FROM scan s
 JOIN dataset d USING (dataset_id);
 COMMENT ON VIEW v_scan IS 'what the store holds of each scan';
+COMMENT ON COLUMN v_scan.instances IS 'those that have points; of a scan that was not read yet, those annotated';

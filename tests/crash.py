@@ -13,7 +13,7 @@ import psutil
 import psycopg
 
 from tests import miniature as mini
-from tests.command import DUMP, OBSERVE, call
+from tests.command import DUMP, GRAPH, OBSERVE, call
 from tests.conftest import as_url
 from tests.content import Rows, content
 
@@ -22,11 +22,12 @@ PATIENCE_S = 60
 
 @dataclass(frozen=True)
 class Stage:
-    """A step, the database it starts from, and all that is there after a run that nothing disturbed."""
+    """A step, the database it starts from, and all that is there before and after an undisturbed run."""
 
     step: str
     command: tuple[object, ...]
     template: str
+    start: Mapping[str, Rows]
     clean: Mapping[str, Rows]
 
 
@@ -38,26 +39,36 @@ def run_undisturbed(
     names: Sequence[str],
     crowded: str | None = None,
 ) -> dict[str, Stage]:
-    """Write scans below `root` and run ingest, observe and features, each on a copy of what is there by then.
+    """Write scans below `root` and run the steps, each on a copy of what is there by then.
 
     The features are those of a `crowd` where a scan is to be `crowded`.
     """
     for name in names:
         mini.write_scan(root, name)
     mini.write_annotations(root, *(mini.subgraph(scan=name) for name in names))
-    found = {}
-    for step, command in (("ingest", ("ingest", "3rscan", root)), ("observe", OBSERVE), ("features", DUMP)):
+    found: dict[str, Stage] = {}
+    steps = {"ingest": ("ingest", "3rscan", root), "observe": OBSERVE, "graph": GRAPH, "features": DUMP}
+    for step, command in steps.items():
         database = f"after_{step}_of_{len(names)}"
         url = as_url(new_database(database, template=template))
         if step == "features" and crowded is not None:
             with psycopg.connect(url) as connection:
                 crowd(connection, crowded, 100)
-        done = call({**variables, "OPEN3DSG_DATABASE_URL": url}, *command)
-        assert done.code == 0, done.err
-        with psycopg.connect(url) as connection:
-            found[step] = Stage(step, command, template, content(connection))
+        found[step] = run_stage(variables, url, step, command, template)
         template = database
     return found
+
+
+def run_stage(
+    variables: Mapping[str, str], url: str, step: str, command: tuple[object, ...], template: str
+) -> Stage:
+    """Run a step on the database at `url`, a copy of `template`."""
+    with psycopg.connect(url) as connection:
+        start = content(connection)
+    done = call({**variables, "OPEN3DSG_DATABASE_URL": url}, *command)
+    assert done.code == 0, done.err
+    with psycopg.connect(url) as connection:
+        return Stage(step, command, template, start, content(connection))
 
 
 def crowd(database: psycopg.Connection[Any], scan: str, copies: int) -> None:

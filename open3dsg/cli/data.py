@@ -45,6 +45,11 @@ data.add_command(check)
     is_flag=True,
     help="scannet: write a .sens file a scan instead of scannet_2d; ingest it with --sens-every 1.",
 )
+@click.option(
+    "--masks",
+    is_flag=True,
+    help="Write OUT/masks/SCAN too: the true instance masks of the photos, to try `open3dsg masks merge` on.",
+)
 @json_option
 def synth(
     out: Path,
@@ -54,6 +59,7 @@ def synth(
     frames: int,
     zip_sequences: bool,
     sens: bool,
+    masks: bool,
     as_json: bool,
 ) -> None:
     """Furnish rooms, film them, and write them to OUT as the true files of a dataset.
@@ -62,7 +68,7 @@ def synth(
     """
     from open3dsg.datasets.synth.write import write_rooms
 
-    files = _layout(layout, zip_sequences, sens)
+    files = _layout(layout, zip_sequences, sens, masks)
     with progress("rooms", scans) as advance:
         summary = write_rooms(out, files, scans=scans, seed=seed, frames=frames, report=advance)
     if as_json:
@@ -75,7 +81,7 @@ def synth(
     )
 
 
-def _layout(layout: str, zip_sequences: bool, sens: bool) -> Layout:
+def _layout(layout: str, zip_sequences: bool, sens: bool, masks: bool) -> Layout:
     """Make the layout of these options. Raises UserError for one that the layout does not have."""
     from open3dsg.datasets.synth.write_3rscan import ThreeRScanLayout
     from open3dsg.datasets.synth.write_scannet import ScanNetLayout
@@ -83,7 +89,7 @@ def _layout(layout: str, zip_sequences: bool, sens: bool) -> Layout:
     if layout == "scannet":
         if zip_sequences:
             raise UserError("--zip: ScanNet's frames come in no archive; leave it out, or use --sens")
-        return ScanNetLayout(sens)
+        return ScanNetLayout(sens, masks)
     if sens:
         raise UserError("--sens: 3RScan has no .sens files; leave it out, or add --layout scannet")
-    return ThreeRScanLayout(zip_sequences)
+    return ThreeRScanLayout(zip_sequences, masks)

@@ -16,6 +16,8 @@ from open3dsg.db.copying import copy_in
 from open3dsg.db.queries import execute, fetch_value
 from open3dsg.db.terms import term_ids, terms_in_use
 from open3dsg.errors import BadFileError, UserError
+from open3dsg.steps.graph import STEP as GRAPH
+from open3dsg.steps.graph import SUBGRAPHS
 from open3dsg.steps.summary import Summary
 from open3dsg.store.geometry import Written, write_geometry
 from open3dsg.store.scans import check_name
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 
 
 VERSION = 1
-DOWNSTREAM = ("observe", "features.nodes")
+DOWNSTREAM = ("observe", "features.nodes", GRAPH)
 
 _LARGEST_NUMBER = 2**31 - 1
 
@@ -77,7 +79,7 @@ class Ingest:
     def parts(self, connection: Connection[Any], scan: str) -> Sequence[None]:
         """Return what is left to do of a scan, each work for itself: all of it at once, or nothing.
 
-        Raises UserError where its geometry was read with other options.
+        Raises UserError where its geometry was read with other options, or its only instances would be lost.
         """
         check_name(scan, "the name of a scan")
         self.check_dataset(connection)
@@ -90,6 +92,8 @@ class Ingest:
                 for entry in entries:
                     if entry.step == "ingest":
                         ledger.check_same_options(connection, row[0], entry)
+        if row is not None and not self.replace:
+            _check_instances_come_back(connection, row[0], scan)
         return [None]
 
     def close(self, connection: Connection[Any]) -> Sequence[str]:
@@ -169,6 +173,9 @@ def _write(
             if entry.step == "ingest":
                 written = write_geometry(connection, scan_id, scan, ids, DOWNSTREAM)
             else:
+                _check_own_instances(connection, scan_id, scan.name)
+                if not ledger.chunks_done(connection, scan_id, entry):
+                    _drop_units(connection, scan_id)
                 written = Written(_write_annotations(connection, scan_id, scan, ids), {})
             ledger.record(connection, scan_id, entry, written.counts, told)
             counts.update(written.counts)
@@ -210,6 +217,31 @@ def _scan_row(connection: Connection[Any], scan: Scan, dataset_id: int) -> int:
         "t_reference_scan": None if transform is None else transform.ravel().tolist(),
     }
     return int(fetch_value(connection, "scan_upsert", parameters))
+
+
+def _check_instances_come_back(connection: Connection[Any], scan_id: int, name: str) -> None:
+    """Raise UserError where instances are merged from masks, and the scan's files have none of their own."""
+    if fetch_value(connection, "has_only_instances_of_masks", {"scan_id": scan_id}):
+        raise UserError(
+            f"scan {name} has instances merged from masks, and its files have none: to read them again drops"
+            " these, with all that was made of them; `open3dsg ingest` with --force and --replace does that,"
+            " and `open3dsg masks merge` makes them anew"
+        )
+
+
+def _check_own_instances(connection: Connection[Any], scan_id: int, name: str) -> None:
+    """Raise UserError where instances are merged from masks: annotations speak of those of the dataset."""
+    if fetch_value(connection, "has_instances_of_masks", {"scan_id": scan_id}):
+        raise UserError(
+            f"the instances of scan {name} are merged from masks, of which its annotations do not speak:"
+            " `open3dsg ingest` of its dataset's folder with --force reads its own back in"
+        )
+
+
+def _drop_units(connection: Connection[Any], scan_id: int) -> None:
+    """Drop what was made of subgraphs that give way to others; the graph of the whole scan stays."""
+    ledger.forget(connection, scan_id, [GRAPH], SUBGRAPHS)
+    execute(connection, "units_of_subgraphs_clear", {"scan_id": scan_id})
 
 
 def _write_annotations(

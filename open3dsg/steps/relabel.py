@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from open3dsg.db import ledger
-from open3dsg.db.queries import execute
+from open3dsg.db.queries import execute, fetch_value
 from open3dsg.db.terms import term_ids, terms_in_use
 from open3dsg.errors import UserError
 from open3dsg.steps.ingest import DOWNSTREAM, Ingest
@@ -40,6 +40,7 @@ class Relabel:
         stored.check_root()
         with ledger.scan_lock(connection, stored.dataset, stored.name):
             stored = find_scan(connection, stored.key)  # not to bring back what was deleted while we waited
+            _check_own_instances(connection, stored)
             reader = self._reader(connection, stored)
             step = Ingest(reader, stored.dataset, stored.layout, str(stored.root), force=True)
             return step(connection, stored.name)
@@ -58,6 +59,16 @@ class Relabel:
         reader = open_as_read(connection, stored)
         key = repr((stored.layout, stored.root, sorted(reader.arguments.items())))
         return self._readers.setdefault(key, reader)
+
+
+def _check_own_instances(connection: Connection[Any], scan: StoredScan) -> None:
+    """Raise UserError where instances are merged from masks: to read the scan again would drop them."""
+    if fetch_value(connection, "has_instances_of_masks", {"scan_id": scan.scan_id}):
+        raise UserError(
+            f"the instances of scan {scan.name} are merged from masks, not read from its files:"
+            " `open3dsg scans relabel --labels FILE` labels them, and `open3dsg ingest` with --force"
+            " drops them for those of the files"
+        )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,15 @@ def millimetres(depth_m: NDArray[np.float32]) -> NDArray[np.uint16]:
     return np.rint(np.clip(depth_m * 1000, 0, 65535)).astype(np.uint16)
 
 
+def grey_png(values: NDArray[np.uint16]) -> bytes:
+    """16-bit PNG of (H, W) uint16."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def colour_jpeg(rgb: NDArray[np.uint8]) -> bytes:
     """JPEG of (H, W, 3) uint8."""
     from PIL import Image

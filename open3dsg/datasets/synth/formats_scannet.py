@@ -11,7 +11,6 @@ scans, which say more than the documentation:
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -183,15 +182,6 @@ def intrinsic_matrix(grid: PixelGrid) -> NDArray[np.float64]:
     matrix[0, 0], matrix[1, 1] = grid.fx, grid.fy
     matrix[:2, 2] = grid.cx, grid.cy
     return matrix
-
-
-def depth_png(depth_mm: NDArray[np.uint16]) -> bytes:
-    """16-bit PNG of depth (H, W) in millimetres."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(depth_mm).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def label_table(words: Iterable[str]) -> bytes:

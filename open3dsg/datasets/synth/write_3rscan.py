@@ -7,6 +7,7 @@
         labels.instances.annotated.v2.ply, semseg.v2.json, mesh.refined.0.010000.segs.v2.json
         mesh.refined.v2.obj, mesh.refined.mtl, mesh.refined_0.png
         sequence/ or sequence.zip              _info.txt, frame-000000.color.jpg, .depth.pgm, .pose.txt
+      masks/NAME/frame-000000.color.png        with `masks`: see masks.py
 
 3RScan.json is the very last file to be written. Every fifth scan is of the validation split.
 """
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from open3dsg.datasets.synth import formats_3rscan
 from open3dsg.datasets.synth.classes import CLASSES
 from open3dsg.datasets.synth.formats import colour_jpeg, write_json
+from open3dsg.datasets.synth.masks import MASKS, MaskFolder
 from open3dsg.datasets.synth.path import KEY_EVERY, camera_path
 from open3dsg.datasets.synth.relations import PREDICATES, relations_of
 from open3dsg.datasets.synth.render import Renderer
@@ -48,14 +50,15 @@ _VALIDATION_EVERY = 5
 
 @dataclass(frozen=True)
 class ThreeRScanLayout:
-    """3RScan's files; sequences as loose files, or each as one archive."""
+    """3RScan's files; sequences as loose files, or each as one archive; masks too."""
 
     zip_sequences: bool = False
+    masks: bool = False
 
     @property
     def request(self) -> Mapping[str, Any]:
         """As `Layout` says."""
-        return {"layout": "3rscan", "zip_sequences": self.zip_sequences}
+        return {"layout": "3rscan", "zip_sequences": self.zip_sequences, "masks": self.masks}
 
     def scan_name(self, seed: int, index: int, /) -> str:
         """UUID of scan number `index` of a dataset with `seed`."""
@@ -64,20 +67,23 @@ class ThreeRScanLayout:
     def write_scan(self, root: Path, room: Room, order: Order) -> Written:
         """Write one scan into its folder below `root`."""
         folder = root / order.name
-        folder.mkdir()
+        masks = MaskFolder(root / MASKS / order.name, room.seed) if self.masks else None
+        folders = [*([masks.folder] if masks else []), folder]
+        for each in folders:
+            each.mkdir(parents=True)
         renderer = Renderer(room)
         points = _write_annotations(folder, order.name, room, renderer)
         poses = camera_path(room, order.frames, room.seed)
         sink = _Zip(folder) if self.zip_sequences else _Folder(folder)
         try:
-            sightings = _write_sequence(sink, renderer, poses)
+            sightings = _write_sequence(sink, masks, renderer, poses)
         finally:
             sink.close()
         subgraphs = subgraphs_of(room, relations_of(room))
         return Written(
             name=order.name,
             split="validation" if order.index % _VALIDATION_EVERY == _VALIDATION_EVERY - 1 else "train",
-            folders=[order.name],
+            folders=[each.relative_to(root).as_posix() for each in folders],
             labels=list(room.labels.values()),
             seen=sightings.well_seen(room.labels),
             points=points,
@@ -144,14 +150,19 @@ class _Zip:
         self._archive.close()
 
 
-def _write_sequence(sink: _Sink, renderer: Renderer, poses: NDArray[np.float64]) -> Sightings:
+def _write_sequence(
+    sink: _Sink, masks: MaskFolder | None, renderer: Renderer, poses: NDArray[np.float64]
+) -> Sightings:
     """Write all frames; what is seen counts in every tenth, which the steps look at."""
     sink.add("_info.txt", formats_3rscan.sequence_info(COLOUR, DEPTH, len(poses)))
     sightings = Sightings()
     for number, pose in enumerate(poses):
         depth_m, instance = renderer.depth(pose, DEPTH)
         stem = f"frame-{number:06d}"
-        sink.add(f"{stem}.color.jpg", colour_jpeg(renderer.frame(pose, COLOUR).rgb))
+        photo = renderer.frame(pose, COLOUR)
+        if masks:
+            masks.add(f"{stem}.color", photo.instance)
+        sink.add(f"{stem}.color.jpg", colour_jpeg(photo.rgb))
         sink.add(f"{stem}.depth.pgm", formats_3rscan.depth_pgm(depth_m))
         sink.add(f"{stem}.pose.txt", formats_3rscan.pose_text(pose))
         if number % KEY_EVERY == 0:

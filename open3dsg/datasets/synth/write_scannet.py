@@ -13,6 +13,8 @@
         intrinsics.txt                               of all frames of all scans
         sceneNNNN_00/color/0.jpg, depth/0.png, pose/0.txt    numbers 0, 20, 40, ...
 
+With `masks` there is masks/sceneNNNN_00/0.png, 20.png, ... as well: see masks.py.
+
 The split files come last, that of the training split the very last. Of two or more scans the last is the
 test split's; of the others every fifth is of the validation split. As a scanner leaves them, meshes and poses
 stand turned about z and shifted in the world: axisAlignment brings the floor to z = 0 and the walls along the
@@ -28,8 +30,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from open3dsg.datasets.synth import formats_scannet
-from open3dsg.datasets.synth.formats import colour_jpeg, millimetres, write_json
+from open3dsg.datasets.synth.formats import colour_jpeg, grey_png, millimetres, write_json
 from open3dsg.datasets.synth.formats_sens import SensFile
+from open3dsg.datasets.synth.masks import MASKS, MaskFolder
 from open3dsg.datasets.synth.mesh import yaw_matrix
 from open3dsg.datasets.synth.path import camera_path
 from open3dsg.datasets.synth.render import Renderer
@@ -79,14 +82,15 @@ _T_UPRIGHT_LEVEL = np.array([[0.0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0,
 
 @dataclass(frozen=True)
 class ScanNetLayout:
-    """ScanNet's files; frames as the pictures of scannet_2d, or each scan's as one .sens file."""
+    """ScanNet's files; frames as the pictures of scannet_2d, or each scan's as one .sens file; masks too."""
 
     sens: bool = False
+    masks: bool = False
 
     @property
     def request(self) -> Mapping[str, Any]:
         """As `Layout` says."""
-        return {"layout": "scannet", "sens": self.sens}
+        return {"layout": "scannet", "sens": self.sens, "masks": self.masks}
 
     def scan_name(self, _seed: int, index: int, /) -> str:
         """Name of scan number `index`, whatever the seed; four digits make 10,000 scans the most."""
@@ -99,7 +103,8 @@ class ScanNetLayout:
         split = _split(order)
         scan = root / ("scans_test" if split == "test" else "scans") / order.name
         pictures = root / "scannet_2d" / order.name
-        folders = [scan] if self.sens else [pictures, scan]
+        masks = MaskFolder(root / MASKS / order.name, room.seed) if self.masks else None
+        folders = [*([masks.folder] if masks else []), *([] if self.sens else [pictures]), scan]
         for folder in folders:
             folder.mkdir(parents=True)
         renderer = Renderer(room)
@@ -110,7 +115,8 @@ class ScanNetLayout:
         _write_facts(scan, room, order.frames, None if words is None else T_aligned_scan, self.sens)
         poses = camera_path(room, order.frames, room.seed) @ _T_UPRIGHT_LEVEL
         with closing(_stream(scan, order.frames) if self.sens else _Pictures(pictures)) as sink:
-            seen = _write_frames(sink, renderer, poses, T_scan_world, _STREAM if self.sens else _PICTURES)
+            camera = _STREAM if self.sens else _PICTURES
+            seen = _write_frames(sink, masks, renderer, poses, T_scan_world, camera)
         return Written(
             name=order.name,
             split=split,
@@ -204,7 +210,7 @@ class _Pictures:
         self, number: int, T_scan_camera: NDArray[np.float64], jpeg: bytes, depth_mm: NDArray[np.uint16]
     ) -> None:
         (self._folder / "color" / f"{number}.jpg").write_bytes(jpeg)
-        (self._folder / "depth" / f"{number}.png").write_bytes(formats_scannet.depth_png(depth_mm))
+        (self._folder / "depth" / f"{number}.png").write_bytes(grey_png(depth_mm))
         (self._folder / "pose" / f"{number}.txt").write_bytes(formats_scannet.pose_text(T_scan_camera))
 
     def close(self) -> None:
@@ -213,6 +219,7 @@ class _Pictures:
 
 def _write_frames(
     sink: _Sink,
+    masks: MaskFolder | None,
     renderer: Renderer,
     poses: NDArray[np.float64],
     T_scan_world: NDArray[np.float64],
@@ -224,10 +231,12 @@ def _write_frames(
     lost = len(poses) // 2 if len(poses) > 1 else None
     sightings = Sightings()
     for index, pose in enumerate(poses):
-        jpeg = colour_jpeg(renderer.frame(pose, camera.colour).rgb)
+        photo = renderer.frame(pose, camera.colour)
+        if masks:
+            masks.add(str(index * camera.step), photo.instance)
         depth_m, instance = renderer.depth(pose, camera.depth)
         T_scan_camera = np.full((4, 4), -np.inf) if index == lost else T_scan_world @ pose
-        sink.add(index * camera.step, T_scan_camera, jpeg, millimetres(depth_m))
+        sink.add(index * camera.step, T_scan_camera, colour_jpeg(photo.rgb), millimetres(depth_m))
         if index != lost:
             sightings.add(instance)
     return sightings
