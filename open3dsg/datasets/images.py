@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -27,6 +28,7 @@ _COMMENT_OR_SPACE = rb"(?:\s|#[^\n]*\n)+"
 _PGM_HEADER = re.compile(
     rb"P5" + _COMMENT_OR_SPACE + rb"(\d+)" + _COMMENT_OR_SPACE + rb"(\d+)" + _COMMENT_OR_SPACE + rb"(\d+)\s"
 )
+_NO_DEPTH = 65535  # the largest number of 16 bits
 DAMAGED_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # A broken directory of a zip file sends the reader to places before its beginning: OSError, ValueError; or
 # asks for a version of the format that is none: NotImplementedError.
@@ -97,12 +99,15 @@ class ImageReader:
     def read_depth_m(self, uri: str, unit_m: float) -> NDArray[np.float32]:
         """Return the depth picture `uri` as (height, width) float32 metres; 0 is no measurement.
 
+        65535 in 16 bits is none either: 7-Scenes marks it so, and else it is what did not fit.
         Reads PGM (P5; two bytes a pixel, the higher first, where its maximum is over 255) and grey PNG of
         8 or 16 bits, and depth of `.sens` files; pixels times `unit_m` are metres. Raises BadFileError for
         anything else.
         """
         raw = self._read_raw_depth(uri)
-        return raw.astype(np.float32) * np.float32(unit_m)
+        depth_m = raw.astype(np.float32) * np.float32(unit_m)
+        depth_m[raw == _NO_DEPTH] = 0
+        return depth_m
 
     def _read_raw_depth(self, uri: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
         path, member = split_uri(self._root, uri)
@@ -134,6 +139,25 @@ def read_image(root: Path, uri: str) -> NDArray[np.uint8]:
     """Return the photograph `uri` as (height, width, 3) uint8 RGB; see `ImageReader.read_image`."""
     with ImageReader(root) as reader:
         return reader.read_image(uri)
+
+
+def picture_size(
+    file: Path | io.BytesIO, formats: tuple[str, ...] = ("JPEG", "PNG")
+) -> tuple[int, int] | str:
+    """Return width and height as the head of a picture has them, or what is wrong: `is damaged: ...`.
+
+    No pixel is read, and very many of them are no reason for Pillow's warning.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file, formats=formats) as picture:
+                return picture.size
+    except UnidentifiedImageError:
+        return f"is no {' or '.join(formats).replace('PPM', 'PGM')}"  # Pillow calls both PPM
+    except DAMAGED_PICTURE as error:
+        refused = error.strerror if isinstance(error, OSError) else None
+        return f"cannot be read: {refused}" if refused else f"is damaged: {error}"
 
 
 def _decoded(data: bytes, uri: str) -> Image.Image:

@@ -74,7 +74,7 @@ def _transform(
         return None, ()
     try:
         T_reference_scan = np.array(member(rescan, "transform", list, where), np.float64).reshape(4, 4).T
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadFileError(f"{where}: 'transform' must be 16 numbers") from error
     if not is_rigid(T_reference_scan):
         detail = f"{name}: its transform to the reference scan is no rotation and translation, left out"

@@ -30,19 +30,16 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from open3dsg.datasets.cameras import camera, fits, read_intrinsics, unlikely
 from open3dsg.datasets.files import read_bytes
-from open3dsg.datasets.images import DAMAGED_PICTURE, ImageReader
+from open3dsg.datasets.images import ImageReader, picture_size
 from open3dsg.datasets.poses import Flaw, check_pose, parse_pose
 from open3dsg.datasets.scan import Frame, Problem
 from open3dsg.datasets.sens import SensFile, SensFrame
@@ -84,11 +81,10 @@ class FrameReader:
         files = {part: self._list(folder / part, pattern) for part, pattern in FRAME_FILES.items()}
         numbers = sorted(set().union(*files.values()))
         intrinsics = {part: folder_intrinsics(folder, part) for part in ("color", "depth") if files[part]}
-        with _only_sizes():
-            frames = [
-                self._folder_frame(number, {part: files[part].get(number) for part in files}, intrinsics)
-                for number in numbers
-            ]
+        frames = [
+            self._folder_frame(number, {part: files[part].get(number) for part in files}, intrinsics)
+            for number in numbers
+        ]
         if not numbers:
             self._report("sequence_missing", f"{folder} holds no files such as color/0.jpg and pose/0.txt")
         self._check_numbers(numbers)
@@ -96,7 +92,7 @@ class FrameReader:
 
     def read_sens(self, path: Path, every: int) -> tuple[Frame, ...]:
         """Return each `every`-th frame of a `.sens` file. Raises BadFileError where the file is damaged."""
-        with SensFile(path) as file, _only_sizes():
+        with SensFile(path) as file:
             header = file.header
             image = _sens_camera(header.colour_intrinsics, header.colour_size, f"{path}: its photograph")
             depth = _sens_camera(header.depth_intrinsics, header.depth_size, f"{path}: its depth")
@@ -222,16 +218,11 @@ class FrameReader:
 
     def _size(self, number: int, part: str, file: Path | io.BytesIO, what: str) -> tuple[int, int] | None:
         """Return width and height as the head of a picture has them; None, reported, where it is damaged."""
-        try:
-            with Image.open(file, formats=("JPEG", "PNG")) as picture:
-                return picture.size
-        except UnidentifiedImageError:
-            self._report_picture("picture_unreadable", number, part, f"{what} is no JPEG or PNG")
-        except DAMAGED_PICTURE as error:
-            refused = error.strerror if isinstance(error, OSError) else None
-            why = f"cannot be read: {refused}" if refused else f"is damaged: {error}"
-            self._report_picture("picture_unreadable", number, part, f"{what} {why}")
-        return None
+        size = picture_size(file)
+        if isinstance(size, str):
+            self._report_picture("picture_unreadable", number, part, f"{what} {size}")
+            return None
+        return size
 
     def _aligned(self, number: int, pose: Pose | Flaw) -> Pose | None:
         if isinstance(pose, Flaw):
@@ -291,14 +282,6 @@ class FrameReader:
 
     def _uri(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
-
-
-@contextmanager
-def _only_sizes() -> Iterator[None]:
-    """Keep back Pillow's word on pictures of very many pixels: their size is read, and no pixel."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
 
 
 def folder_intrinsics(folder: Path, part: str) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -29,6 +29,7 @@ def read_depth_m(root: Path, uri: str, unit_m: float) -> NDArray[np.float32]:
 
 
 @settings(max_examples=30, deadline=None)
+@example(rows=[[0, 1, 65534, 65535]])
 @given(
     rows=st.integers(1, 4).flatmap(
         lambda n: st.lists(st.lists(st.integers(0, 65535), min_size=n, max_size=n), min_size=1, max_size=4)
@@ -43,7 +44,8 @@ def test_depth_of_pgm_and_png_alike(rows: list[list[int]], tmp_path_factory: pyt
     for uri in ("a.pgm", "a.png"):
         depth_m = read_depth_m(folder, uri, 0.001)
         assert depth_m.dtype == np.float32
-        np.testing.assert_allclose(depth_m, np.array(rows) / 1000, rtol=1e-6)
+        expected = [[0 if value == 65535 else value / 1000 for value in row] for row in rows]
+        np.testing.assert_allclose(depth_m, expected, rtol=1e-6)
 
 
 def test_pgm_of_one_byte_a_pixel(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_transforms_that_cannot_be(transform: list[float], kind: str, root: Path
         ({"scans": [{"reference": "a\\b"}]}, "no scan name"),
         ({"scans": [{"reference": "b", "transform": [1, 2]}]}, "'transform' must be 16 numbers"),
         ({"scans": [{"reference": "b", "transform": [None, {}] * 8}]}, "'transform' must be 16 numbers"),
+        ({"scans": [{"reference": "b", "transform": [10**400] * 16}]}, "'transform' must be 16 numbers"),
     ],
 )
 def test_damaged_metadata_is_told(change: dict[str, Any], message: str, root: Path) -> None:
