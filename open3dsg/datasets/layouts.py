@@ -57,6 +57,8 @@ class Reader(Protocol):
 LAYOUTS: Mapping[str, tuple[str, str]] = {
     "3rscan": ("open3dsg.datasets.threerscan", "ThreeRScan"),
     "scannet": ("open3dsg.datasets.scannet", "ScanNet"),
+    "rgbd": ("open3dsg.datasets.rgbd", "Rgbd"),
+    "scenezoo": ("open3dsg.datasets.scenezoo", "SceneZoo"),
 }
 
 

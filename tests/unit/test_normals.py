@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from open3dsg.geometry import normals
 from open3dsg.geometry.normals import vertex_normals
 
 
@@ -32,6 +33,16 @@ def test_normals_are_the_mean_by_angle() -> None:
     assert normals.dtype == np.float32
     np.testing.assert_allclose(normals, plain(xyz.astype(np.float64), triangles), atol=1e-5)
     assert not normals[38:].any()
+
+
+def test_many_triangles_are_worked_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(6)
+    xyz = random.normal(size=(9, 3)).astype(np.float32)
+    triangles = np.array([random.choice(9, 3, replace=False) for _ in range(20)], np.int64)
+    monkeypatch.setattr(normals, "_AT_ONCE", 7)
+    np.testing.assert_allclose(
+        vertex_normals(xyz, triangles), plain(xyz.astype(np.float64), triangles), atol=1e-6
+    )
 
 
 def test_a_cube_does_not_depend_on_its_diagonals() -> None:
