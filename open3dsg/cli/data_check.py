@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from open3dsg.cli.output import json_option, print_json, print_table, progress
+from open3dsg.cli.output import counted, json_option, print_json, print_table, progress
 from open3dsg.cli.session import jobs_option
 from open3dsg.db.settings import load_settings
 
@@ -155,19 +155,15 @@ def _print(
     severities = Counter(finding.severity for finding in checked.findings)
     every = checked.facts.values()
     parts = (
-        _counted(len(every), "scan"),
-        _counted(sum(facts.frames for facts in every), "frame"),
-        _counted(sum(facts.instances for facts in every), "instance"),
-        _counted(sum(facts.points for facts in every), "point"),
+        counted(len(every), "scan"),
+        counted(sum(facts.frames for facts in every), "frame"),
+        counted(sum(facts.instances for facts in every), "instance"),
+        counted(sum(facts.points for facts in every), "point"),
     )
-    told = f"{_counted(severities['error'], 'error')} and {_counted(severities['warning'], 'warning')}"
+    told = f"{counted(severities['error'], 'error')} and {counted(severities['warning'], 'warning')}"
     click.echo(f"{', '.join(parts)}: {told}, found in {seconds:g} s")
     if checked.facts:
         _print_estimates(estimates, home, free_bytes)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

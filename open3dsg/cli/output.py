@@ -7,13 +7,17 @@ import json
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from open3dsg.datasets.scan import Problem
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -76,6 +80,20 @@ def print_pairs(pairs: Mapping[str, object]) -> None:
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
         click.echo(f"{name:<{width}}  {_cell(value)}".rstrip())
+
+
+def print_problems(problems: Iterable[Problem]) -> None:
+    """Print how many there are of each kind, and the first of them, on standard output."""
+    of_kind: dict[str, list[str]] = defaultdict(list)
+    for problem in problems:
+        of_kind[problem.kind].append(problem.detail)
+    for kind, details in sorted(of_kind.items()):
+        click.echo(f"  {kind}: {len(details)}, such as: {details[0]}")
+
+
+def counted(count: int, noun: str) -> str:
+    """Return how many there are of what `noun` calls one: 1 scan, 1,513 scans."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def message(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,8 @@ def nodes(
     as_json: bool,
 ) -> None:
     """Find the objects most similar to each TEXT, over one scan or all."""
-    from open3dsg.export.hits import check_folder, hit_colours, write_log
+    from open3dsg.export.files import check_folder
+    from open3dsg.export.hits import hit_colours, write_log
     from open3dsg.query.nodes import NodeFilters, search_nodes
 
     for file in filter(None, (ply, log, picture)):
@@ -108,7 +110,8 @@ def _write_scene(
     ply: Path,
 ) -> None:
     """Write the one scene that the hits are of, or that was asked for where there are none."""
-    from open3dsg.export.hits import paint_hits, write_ply
+    from open3dsg.export.clouds import write_ply
+    from open3dsg.export.hits import paint_hits
     from open3dsg.store.cloud import read_cloud
     from open3dsg.store.scans import find_scan
 
@@ -117,7 +120,7 @@ def _write_scene(
         raise UserError(f"--ply writes one scene, the hits are of {len(scans)}: choose one with --scan")
     found = find_scan(store.connection, scans[0])
     cloud = read_cloud(store.connection, found.scan_id, found.name)
-    write_ply(ply, cloud, paint_hits(cloud, colours))
+    write_ply(ply, replace(cloud, rgb=paint_hits(cloud, colours)))
 
 
 def _draw(store: Store, answers: Sequence[Sequence[NodeHit]], picture: Path) -> None:

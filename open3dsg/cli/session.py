@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from open3dsg.cli.output import message, print_json, progress
+from open3dsg.cli.output import message, print_json, print_problems, progress
 from open3dsg.db.settings import load_settings
 from open3dsg.errors import UserError
 
@@ -114,6 +115,4 @@ def _print_report(report: Report) -> None:
     click.echo(f"{report.step}: {', '.join(parts)} in {report.seconds:.1f} s")
     if report.counts:
         click.echo("  " + ", ".join(f"{name} {count:,}" for name, count in sorted(report.counts.items())))
-    for kind, count in sorted(report.problem_counts().items()):
-        details = [p.detail for problems in report.problems.values() for p in problems if p.kind == kind]
-        click.echo(f"  {kind}: {count}, such as: {details[0]}")
+    print_problems(chain.from_iterable(report.problems.values()))

@@ -1,22 +1,19 @@
-"""Hits of a query over their scene: a coloured PLY, and a log of indices and scores."""
+"""Hits of a query: their colours, and a log of indices and scores."""
 
 from __future__ import annotations
 
 import colorsys
 import json
-import os
-from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from open3dsg.errors import UserError
+from open3dsg.export.files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import IO
 
     from numpy.typing import NDArray
 
@@ -56,28 +53,6 @@ def paint_hits(cloud: Cloud, colours: Mapping[int, tuple[int, int, int]]) -> NDA
     return painted
 
 
-def write_ply(path: Path, cloud: Cloud, rgb: NDArray[np.uint8]) -> None:
-    """Write points, colours and instance numbers as a binary little-endian PLY.
-
-    UserError where the file cannot be written; nothing half-written stays.
-    """
-    vertex = np.empty(
-        len(cloud.xyz_m),
-        [("xyz", "<f4", 3), ("rgb", "u1", 3), ("instance", "<i4")],
-    )
-    vertex["xyz"], vertex["rgb"], vertex["instance"] = cloud.xyz_m, rgb, cloud.instance
-    header = (
-        "ply\nformat binary_little_endian 1.0\n"
-        f"element vertex {len(vertex)}\n"
-        "property float x\nproperty float y\nproperty float z\n"
-        "property uchar red\nproperty uchar green\nproperty uchar blue\n"
-        "property int instance\nend_header\n"
-    )
-    with whole_file(path) as file:
-        file.write(header.encode("ascii"))
-        file.write(vertex.tobytes())
-
-
 def write_log(
     path: Path, answers: Sequence[Sequence[NodeHit]], colours: Mapping[int, tuple[int, int, int]]
 ) -> None:
@@ -87,28 +62,3 @@ def write_log(
             for rank, hit in enumerate(answer, 1):
                 row = {**hit.as_json(), "rank": rank, "colour": colours.get(hit.instance)}
                 file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-
-
-def check_folder(path: Path) -> None:
-    """Raise UserError where `path` cannot be written for want of a folder: before work is done for it."""
-    if not path.name:
-        raise UserError("the name of a file to write is empty")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: cannot be written: there is no folder {path.parent}: make it first")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name only when it is complete; UserError where it cannot."""
-    check_folder(path)
-    part = path.with_name(f".open3dsg-{os.getpid()}.part")  # short, however long the name of `path`
-    try:
-        with part.open("wb") as file:
-            yield file
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from open3dsg.datasets.depth import read_frame_depth
 from open3dsg.datasets.images import ImageReader
-from open3dsg.datasets.scan import Problem
+from open3dsg.datasets.scan import BACKGROUND, Problem
 from open3dsg.db import ledger
 from open3dsg.db.copying import copy_in
 from open3dsg.db.queries import execute
-from open3dsg.errors import BadFileError, UserError
+from open3dsg.errors import UserError
 from open3dsg.geometry.pixels import PixelGrid, pack_pixel_sets
 from open3dsg.geometry.thresholds import VisibilityThresholds
 from open3dsg.steps.summary import Summary
@@ -20,7 +21,7 @@ from open3dsg.store.cloud import read_cloud
 from open3dsg.store.scans import find_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from psycopg import Connection
@@ -62,6 +63,12 @@ class ObserveOptions:
         if self.every is not None and self.every < 1:
             raise UserError(f"--every is {self.every}: give 1 or more")
         object.__setattr__(self, "surfaces", tuple(sorted(set(self.surfaces))))
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> ObserveOptions:
+        """Return the options that `asdict` gave and JSON carried; TypeError or KeyError for any others."""
+        thresholds = VisibilityThresholds(**told["thresholds"])
+        return cls(**{**told, "thresholds": thresholds, "surfaces": tuple(told["surfaces"])})
 
     def for_layout(self, layout: str) -> ObserveOptions:
         """Return the options with `every` as it is for a dataset of `layout`."""
@@ -145,6 +152,9 @@ def _observe(
     if unreadable and not used:
         # Nothing of this scan can be read: its disk is away, and to call that done would hide it for good.
         raise UserError(f"none of {len(unreadable)} depth pictures can be read: {unreadable[0].detail}")
+    if not (cloud.instance != BACKGROUND).any():
+        detail = f"{scan.name}: nothing to look for; `open3dsg masks merge --scan {scan.key}` makes instances"
+        problems.append(Problem("scan_without_instances", detail))
     return Summary({"frames": used, "observations": observations}, problems)
 
 
@@ -163,15 +173,9 @@ def _rows(
                 problems.append(Problem("frame_without_depth", f"{scan.name} frame {frame_no}"))
                 continue
             grid = PixelGrid(*size, *intrinsics)
-            try:
-                depth_m = images.read_depth_m(uri, unit_m)
-            except BadFileError as error:
-                problems.append(Problem("depth_unreadable", str(error)))
-                continue
-            if depth_m.shape != (grid.height, grid.width):
-                found = f"{depth_m.shape[1]}x{depth_m.shape[0]}"
-                detail = f"{scan.name}/{uri} is {found}, its camera is {grid.width}x{grid.height}"
-                problems.append(Problem("depth_of_another_size", detail))
+            depth_m = read_frame_depth(images, uri, grid, unit_m, scan.name)
+            if isinstance(depth_m, Problem):
+                problems.append(depth_m)
                 continue
             T_world_camera = np.asarray(pose, np.float64).reshape(4, 4)
             seen = observer.observe(depth_m, grid, T_world_camera, thresholds, by_points_alone)

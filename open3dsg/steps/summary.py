@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from open3dsg.datasets.scan import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,11 @@ class Summary:
     counts: Mapping[str, int] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
     skipped: bool = False
+
+
+def count_problems(problems: Iterable[Problem]) -> dict[str, int]:
+    """Count problems by kind, as `--json` prints them."""
+    return dict(sorted(Counter(problem.kind for problem in problems).items()))
 
 
 @dataclass
@@ -43,17 +49,13 @@ class Report:
         if summary.problems:
             self.problems[scan] = summary.problems
 
-    def problem_counts(self) -> Counter[str]:
-        """Count the problems by kind."""
-        return Counter(problem.kind for problems in self.problems.values() for problem in problems)
-
     def as_json(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         return {
             "step": self.step,
             "scans": {"done": self.done, "skipped": self.skipped, "failed": len(self.failures)},
             "counts": dict(sorted(self.counts.items())),
-            "problems": dict(sorted(self.problem_counts().items())),
+            "problems": count_problems(chain.from_iterable(self.problems.values())),
             "problem_details": {
                 scan: [{"kind": p.kind, "detail": p.detail} for p in problems]
                 for scan, problems in sorted(self.problems.items())

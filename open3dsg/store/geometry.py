@@ -17,26 +17,17 @@ from open3dsg.db import ledger
 from open3dsg.db.copying import copy_in
 from open3dsg.db.queries import execute, fetch_value
 from open3dsg.store.cloud import read_cloud, write_cloud
+from open3dsg.store.frames import FRAME_COLUMNS, frame_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from psycopg import Connection
 
-    from open3dsg.datasets.scan import Cloud, Frame, Scan
+    from open3dsg.datasets.scan import Cloud, Scan
 
-FRAME_COLUMNS = {
-    "scan_id": "int8",
-    "frame_no": "int4",
-    "image_uri": "text",
-    "image_size": "int4[]",
-    "image_intrinsics": "float8[]",
-    "depth_uri": "text",
-    "depth_size": "int4[]",
-    "depth_intrinsics": "float8[]",
-    "depth_unit_m": "float8",
-    "t_world_camera": "float8[]",
-}
+MASKS = "masks"  # the step whose instances, merged from masks of frames, stand for those of the dataset
+
 INSTANCE_COLUMNS = {
     "scan_id": "int8",
     "instance_no": "int4",
@@ -78,7 +69,8 @@ def write_geometry(
     """
     if scan.cloud is None:
         raise RuntimeError(f"the reader gave no points for scan {scan.name}")
-    frames = [_frame_row(scan_id, frame) for frame in scan.frames]
+    frames = [frame_row(scan_id, frame) for frame in scan.frames]
+    ledger.forget(connection, scan_id, [MASKS])  # which writes its own when it comes from there
     before = _read(connection, scan_id, scan.name)
     held = _held(connection, scan_id)
     if before is not None and _same_view(before, scan.cloud, frames):
@@ -98,6 +90,7 @@ def write_geometry(
     execute(connection, "scan_set_geometry", shape)
     label_ids = {number: ids[label] for number, label in scan.labels.items()}
     instances = _write_instances(connection, scan_id, scan.cloud, label_ids)
+    execute(connection, "built_members_follow", {"scan_id": scan_id})
     counts = {"points": count, "frames": len(frames), "instances": instances}
     if before is None:
         return Written(counts, {})
@@ -123,6 +116,7 @@ def relabel_instances(
     numbers = [number for number, label in labels.items() if before[number] != label]
     named = {"scan_id": scan_id, "numbers": numbers, "label_ids": [ids[labels[number]] for number in numbers]}
     execute(connection, "instance_set_labels", named)
+    execute(connection, "built_members_follow", {"scan_id": scan_id})
     return {"labels_changed": len(numbers), **_kept_and_dropped(held, _held(connection, scan_id))}
 
 
@@ -187,8 +181,9 @@ def _turned_surfaces(
 
 def _held(connection: Connection[Any], scan_id: int) -> dict[str, int]:
     """Count what was made of the scan's instances."""
-    observations, features = execute(connection, "work_counts", {"scan_id": scan_id}).fetchone() or (0, 0)
-    return {"observations": observations, "features": features}
+    cursor = execute(connection, "work_counts", {"scan_id": scan_id})
+    names = [column.name for column in cursor.description or ()]
+    return dict(zip(names, cursor.fetchone() or (), strict=True))
 
 
 def _kept_and_dropped(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
@@ -210,22 +205,6 @@ def _changes(before: _Before, cloud: Cloud, labels: Mapping[int, str]) -> dict[s
         "instances_new": len(new - old),
         "instances_gone": len(old - new),
     }
-
-
-def _frame_row(scan_id: int, frame: Frame) -> tuple[object, ...]:
-    image, depth = frame.image, frame.depth
-    return (
-        scan_id,
-        frame.number,
-        frame.image_uri,
-        [image.width, image.height],
-        [image.fx, image.fy, image.cx, image.cy],
-        frame.depth_uri,
-        None if depth is None else [depth.width, depth.height],
-        None if depth is None else [depth.fx, depth.fy, depth.cx, depth.cy],
-        None if depth is None else frame.depth_unit_m,
-        frame.T_world_camera.ravel().tolist(),
-    )
 
 
 def _write_instances(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from open3dsg.errors import UserError
-from open3dsg.export.hits import hit_colours, whole_file
+from open3dsg.export.files import whole_file
+from open3dsg.export.hits import hit_colours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Files of hits: colours, PLY, log, and that a file appears whole or not at all."""
+"""Files of hits: colours and log."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from open3dsg.datasets.scan import Cloud
-from open3dsg.errors import UserError
-from open3dsg.export.hits import hit_colours, paint_hits, whole_file, write_log, write_ply
+from open3dsg.export.hits import hit_colours, paint_hits, write_log
 from open3dsg.query.nodes import NodeHit
 
 
@@ -37,19 +35,6 @@ def test_only_hits_are_coloured() -> None:
     assert painted[:40].min() >= 160
 
 
-def test_a_ply_reads_back_as_its_header_says(tmp_path: Path) -> None:
-    scene = cloud()
-    write_ply(tmp_path / "hits.ply", scene, scene.rgb)
-    header, data = (tmp_path / "hits.ply").read_bytes().split(b"end_header\n", 1)
-    assert b"element vertex 60" in header
-    rows = [data[at : at + 19] for at in range(0, len(data), 19)]
-    assert len(rows) == 60
-    assert np.frombuffer(rows[25][:12], "<f4").tolist() == scene.xyz_m[25].tolist()
-    assert list(rows[25][12:15]) == scene.rgb[25].tolist()
-    assert int.from_bytes(rows[25][15:], "little", signed=True) == 3
-    assert int.from_bytes(rows[0][15:], "little", signed=True) == -1
-
-
 def test_the_log_ranks_each_query(tmp_path: Path) -> None:
     hits = [
         NodeHit("s", number, "chair", 0.5, (1.0, 2.0, 3.0), "d", query)
@@ -62,21 +47,3 @@ def test_the_log_ranks_each_query(tmp_path: Path) -> None:
         ("a", 2, None),
         ("b \N{SNOWMAN}", 1, None),
     ]
-
-
-def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
-    target = tmp_path / "file"
-
-    def write_half() -> None:
-        with whole_file(target) as file:
-            file.write(b"half")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        write_half()
-    assert list(tmp_path.iterdir()) == []
-    with (
-        pytest.raises(UserError, match=r"missing/file: cannot be written"),
-        whole_file(tmp_path / "missing" / "file"),
-    ):
-        pass
