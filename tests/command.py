@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).parents[1]
 
 # Steps as the miniature, which has few points and four frames, needs them.
 OBSERVE = ("observe", "--every", 1, "--min-points", 3, "--min-ratio", 0.1, "--enough-points", 5)
+GRAPH = ("graph", "build", "--instance-points", 20, "--pair-points", 50)
 DUMP = ("features", "dump", "--nodes", "--encoder", "toy")
 
 

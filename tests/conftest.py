@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -19,7 +20,17 @@ from open3dsg.db.connect import connect
 from open3dsg.db.migrate import migrate
 from open3dsg.db.server import EmbeddedServer
 
+# Of each property: in the quick tier; the slow one tries hypothesis's hundred.
+QUICK_EXAMPLES = 25
+
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples of properties where slow tests are left out, as `scripts/test` does."""
+    settings.register_profile("quick", max_examples=QUICK_EXAMPLES)
+    if "not slow" in config.getoption("markexpr"):
+        settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from open3dsg.cli.features import dump
+from open3dsg.cli.graph import build
 from open3dsg.cli.ingest import ingest
+from open3dsg.cli.masks import merge
 from open3dsg.cli.observe import observe
 from open3dsg.cli.output import json_option, message, print_json, print_pairs, print_table
 from open3dsg.cli.session import open_for_work
@@ -43,9 +45,21 @@ def submit_ingest() -> None:
     """Queue the reading of a dataset folder."""
 
 
+@submit.group("masks")
+def submit_masks() -> None:
+    """Queue the merging of masks."""
+
+
+@submit.group("graph")
+def submit_graph() -> None:
+    """Queue the building of training units."""
+
+
 for _layout in LAYOUTS:
     submit_ingest.add_command(queued(ingest.commands[_layout], f"ingest {_layout}", f"ingest {_layout}"))
+submit_masks.add_command(queued(merge, "masks merge", "masks merge"))
 submit.add_command(queued(observe, "observe", "observe"))
+submit_graph.add_command(queued(build, "graph build", "graph build"))
 submit.add_command(queued(dump, "features dump", "features"))
 
 
@@ -53,7 +67,9 @@ submit.add_command(queued(dump, "features dump", "features"))
 @click.option(
     "--status", type=click.Choice(list(STATUSES)), help="Only these; else all but those that are done."
 )
-@click.option("--step", metavar="STEP", help="Only items of this step: ingest, observe or features.")
+@click.option(
+    "--step", metavar="STEP", help="Only items of this step: ingest, masks, observe, graph or features."
+)
 @json_option
 def list_items(status: str | None, step: str | None, as_json: bool) -> None:
     """List items: what waits, what runs where, what failed and why."""

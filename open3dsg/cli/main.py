@@ -40,8 +40,14 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "open3dsg.cli.data", "data", "Make dataset folders of synthetic rooms, and check folders of any."
     ),
     "ingest": LazyCommand("open3dsg.cli.ingest", "ingest", "Read a dataset folder into the database."),
+    "masks": LazyCommand(
+        "open3dsg.cli.masks", "masks", "Make instances of scans from masks of their frames."
+    ),
     "observe": LazyCommand(
         "open3dsg.cli.observe", "observe", "Find which instance is seen in which frame, and at which pixels."
+    ),
+    "graph": LazyCommand(
+        "open3dsg.cli.graph", "graph", "Cut scans into training units, with samples of their points."
     ),
     "features": LazyCommand("open3dsg.cli.features", "features", "Compute embeddings of instances."),
     "jobs": LazyCommand(
@@ -53,6 +59,14 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "open3dsg.cli.vocab", "vocab", "Keep lists of classes and predicates with their embeddings."
     ),
     "query": LazyCommand("open3dsg.cli.query", "query", "Ask the store in words."),
+    "show": LazyCommand(
+        "open3dsg.cli.show",
+        "show",
+        "Draw instances on the photos of their scan, and list those that no photo shows.",
+    ),
+    "export": LazyCommand(
+        "open3dsg.cli.export", "export", "Write what the store holds to files that other programs read."
+    ),
 }
 
 

@@ -35,7 +35,7 @@ def scans() -> None:
 @click.option("--split", help="Only scans of this split.")
 @click.option(
     "--missing",
-    type=click.Choice(["ingest", "annotate", "observe", "features"]),
+    type=click.Choice(["ingest", "annotate", "observe", "graph", "features"]),
     help="Only scans for which this step is not done, or not wholly.",
 )
 @click.option("--encoder", help="With --missing features: those of this encoder.")
@@ -58,7 +58,7 @@ def list_scans(
         print_json([status.as_json() for status in chosen])
         return
     columns = ("dataset", "scan", "split", "points", "frames", "instances", "observations")
-    steps = ("ingest", "annotate", "observe")
+    steps = ("ingest", "annotate", "observe", "graph")
     print_table(
         (*columns, *steps, "features", "problems", "missing"),
         [
@@ -89,7 +89,8 @@ def show(scan: str, as_json: bool) -> None:
         return
     row = {name: value for name, value in status.row.items() if name not in ("problems", "features")}
     problems = Counter(problem["kind"] for problem in status.row["problems"])
-    never = [step for step in ("ingest", "annotate", "observe") if step not in status.steps]
+    steps = ("ingest", "annotate", "observe", "graph")
+    never = [step for step in steps if status.state(step) == "never"]
     print_pairs(
         {
             **row,

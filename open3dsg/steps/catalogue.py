@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from open3dsg.datasets.layouts import Reader
     from open3dsg.steps.features import DumpNodes
+    from open3dsg.steps.graph import Graph
     from open3dsg.steps.ingest import Ingest
+    from open3dsg.steps.masks import MergeMasks
     from open3dsg.steps.observe import Observe
     from open3dsg.steps.runner import Step
 
@@ -120,18 +122,54 @@ def _ingest_lacks(_connection: Connection[Any], arguments: Mapping[str, Any], _s
     )
 
 
+def _describe_masks(work: MergeMasks) -> Arguments:
+    return {
+        "folder": str(work.folder),
+        "by_scan": work.by_scan,
+        "options": asdict(work.options),
+        "force": work.force,
+        "replace": work.replace,
+    }
+
+
+def _build_masks(arguments: Mapping[str, Any]) -> MergeMasks:
+    from open3dsg.geometry.mask_thresholds import MergeThresholds
+    from open3dsg.steps.masks import MaskOptions, MergeMasks
+
+    options = MaskOptions(
+        arguments["options"]["every"], MergeThresholds(**arguments["options"]["thresholds"])
+    )
+    folder, by_scan = Path(arguments["folder"]), arguments["by_scan"]
+    return MergeMasks(folder, by_scan, options, arguments["force"], arguments["replace"])
+
+
+def _masks_lack(connection: Connection[Any], arguments: Mapping[str, Any], scan: str) -> str | None:
+    return _no_folder(Path(arguments["folder"]), find_scan(connection, scan).root)
+
+
 def _describe_observe(work: Observe) -> Arguments:
     return {"options": asdict(work.options), "force": work.force, "replace": work.replace}
 
 
 def _build_observe(arguments: Mapping[str, Any]) -> Observe:
-    from open3dsg.geometry.thresholds import VisibilityThresholds
     from open3dsg.steps.observe import Observe, ObserveOptions
 
-    options = dict(arguments["options"])
-    options["thresholds"] = VisibilityThresholds(**options["thresholds"])
-    options["surfaces"] = tuple(options["surfaces"])
-    return Observe(ObserveOptions(**options), arguments["force"], arguments["replace"])
+    options = ObserveOptions.from_json(arguments["options"])
+    return Observe(options, arguments["force"], arguments["replace"])
+
+
+def _describe_graph(work: Graph) -> Arguments:
+    return {"options": asdict(work.options), "force": work.force, "replace": work.replace}
+
+
+def _build_graph(arguments: Mapping[str, Any]) -> Graph:
+    from open3dsg.steps.graph import Graph, GraphOptions
+
+    return Graph(GraphOptions(**arguments["options"]), arguments["force"], arguments["replace"])
+
+
+def _graph_lacks(_connection: Connection[Any], _arguments: Mapping[str, Any], _scan: str) -> None:
+    """Nothing: all that it reads is in the store."""
 
 
 def _describe_features(work: DumpNodes) -> Arguments:
@@ -174,6 +212,8 @@ def _no_folder(*folders: Path) -> str | None:
 # A new step that is to be shared out is a row here.
 ENTRIES: dict[str, Entry] = {
     "ingest": Entry("cpu", _describe_ingest, _build_ingest, _ingest_lacks),
+    "masks": Entry("cpu", _describe_masks, _build_masks, _masks_lack),
     "observe": Entry("cpu", _describe_observe, _build_observe, _observe_lacks),
+    "graph": Entry("cpu", _describe_graph, _build_graph, _graph_lacks),
     "features": Entry("gpu", _describe_features, _build_features, _features_lack),
 }

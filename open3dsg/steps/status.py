@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from open3dsg.db.queries import execute
 from open3dsg.errors import UserError
-from open3dsg.steps import features, ingest, observe
+from open3dsg.steps import features, graph, ingest, masks, observe
+from open3dsg.store.geometry import MASKS
+from open3dsg.store.graphs import FULL
 from open3dsg.store.scans import check_dataset, find_scan
 
 if TYPE_CHECKING:
@@ -20,11 +22,14 @@ State = Literal["done", "partly", "stale", "never"]
 VERSIONS = {
     "ingest": ingest.VERSION,
     "annotate": ingest.VERSION,
+    MASKS: masks.VERSION,
     "observe": observe.VERSION,
+    graph.STEP: graph.VERSION,
     "features.nodes": features.VERSION,
 }
-STEPS = ("ingest", "annotate", "observe", "features")
+STEPS = ("ingest", "annotate", "observe", "graph", "features")
 _FEATURES = "features.nodes"
+_SUBGRAPHS = f"{graph.STEP} {graph.SUBGRAPHS}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Progress:
 class ScanStatus:
     """What the store holds of a scan, what is done for it, and the command that would add what is missing.
 
-    `steps` has the steps that were begun: ingest, annotate, observe, and ``features.nodes ENCODER@REVISION``.
+    `steps` has the steps that were begun: ingest, annotate, observe, ``graph subgraphs``, ``graph full``, and
+    ``features.nodes ENCODER@REVISION``.
     """
 
     row: Mapping[str, Any]
@@ -53,8 +59,9 @@ class ScanStatus:
     missing: str | None
 
     def state(self, step: str) -> State:
-        """Return how far one of `steps` is."""
-        return self.steps[step].state if step in self.steps else "never"
+        """Return how far one of `STEPS` but features is; of graph, the subgraphs."""
+        name = _SUBGRAPHS if step == graph.STEP else step
+        return self.steps[name].state if name in self.steps else "never"
 
     def features(self, encoder: str | None = None) -> Mapping[str, Progress]:
         """Return encoder@revision -> its features: of all encoders, or of one by name or name@revision."""
@@ -122,6 +129,8 @@ def _missing(status: ScanStatus, layout: str) -> str | None:
         return f"geometry: open3dsg ingest {layout} ROOT"
     if status.state("ingest") == "stale":
         return f"stale geometry: open3dsg ingest {layout} ROOT"
+    if not status.row["instances"]:
+        return "instances: open3dsg masks merge"
     if status.state("observe") != "done":
         stale = "stale " if status.state("observe") == "stale" else ""
         return f"{stale}observations: open3dsg observe"
@@ -137,4 +146,13 @@ def _missing_features(status: ScanStatus) -> str | None:
             return f"stale features: {command}"
         if dump.state == "partly":
             return f"{dump.of - dump.chunks} of {dump.of} chunks of features: {command}"
+    return _missing_graph(status)
+
+
+def _missing_graph(status: ScanStatus) -> str | None:
+    """Graphs are not built for everyone; those that are there ought to be up to date."""
+    for variant, full in ((graph.SUBGRAPHS, ""), (FULL, " --full")):
+        built = status.steps.get(f"{graph.STEP} {variant}")
+        if built is not None and built.state != "done":
+            return f"{built.state} graph: open3dsg graph build{full}"
     return None

@@ -123,7 +123,10 @@ def test_scans_that_cannot_be_queued_are_told_and_the_others_queued(
         (("jobs", "retry", "--failed"), "no item has failed"),
         (("jobs", "cancel", "--all"), "no item waits"),
         (("jobs", "cancel", "--step", "observe"), "no item of observe waits"),
-        (("jobs", "cancel", "--step", "train"), "no step 'train': items are of ingest, observe, features"),
+        (
+            ("jobs", "cancel", "--step", "train"),
+            "no step 'train': items are of ingest, masks, observe, graph, features",
+        ),
         (("jobs", "list", "--step", "train"), "no step 'train'"),
         (("jobs", "list", "--status", "lost"), "'lost' is not one of"),
         (("jobs", "show", "x"), "'x' is not a valid integer"),

@@ -193,6 +193,7 @@ def test_scans_list_says_what_is_there_and_what_is_missing(run: Run, database: D
         "4",
         "16",
         *["done"] * 3,
+        "never",
         "toy",
         "done",
         "0",

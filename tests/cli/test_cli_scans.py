@@ -52,9 +52,9 @@ def test_list_says_how_far_each_step_is(run: Run, database: Database) -> None:
             f" AND scan_id = (SELECT scan_id FROM scan WHERE name = '{name}')".encode()
         )
     header, *lines = run("scans", "list").out.splitlines()
-    columns = "dataset scan split points frames instances observations ingest annotate observe features"
+    columns = "dataset scan split points frames instances observations ingest annotate observe graph features"
     assert header.split() == [*columns.split(), "problems", "missing"]
-    assert lines[1].split()[7:10] == ["done", "never", "stale"]
+    assert lines[1].split()[7:11] == ["done", "never", "stale", "never"]
     listed = run("scans", "list", "--json").json
     states = [
         [row["steps"].get(step, {}).get("state") for step in ("ingest", "annotate", "observe")]
@@ -71,6 +71,7 @@ def test_list_says_how_far_each_step_is(run: Run, database: Database) -> None:
     assert names("--missing", "ingest") == ["mini-0003"]
     assert names("--missing", "annotate") == [mini.RESCAN, "mini-0003"]
     assert names("--missing", "observe") == [mini.RESCAN]
+    assert len(names("--missing", "graph")) == 3
     assert names("--missing", "features") == [mini.NAME]
     assert names("--missing", "features", "--encoder", "toy") == [mini.NAME]
     assert len(names("--missing", "features", "--encoder", "another")) == 3
@@ -109,7 +110,8 @@ def test_labels_of_ones_own(run: Run, database: Database, tmp_path: Path, refuse
     done = run("scans", "relabel", "--labels", table)
     assert done.code == 0, done.err
     assert done.out.splitlines()[1].strip() == (
-        "features_dropped 0, features_kept 8, labels_changed 2, observations_dropped 0, observations_kept 32"
+        "features_dropped 0, features_kept 8, labels_changed 2, observations_dropped 0, observations_kept 32,"
+        " pairs_dropped 0, pairs_kept 0"
     )
     named = database.execute("SELECT scan, label FROM v_node WHERE label IN ('desk', 'painting')").fetchall()
     assert sorted(named) == [(mini.NAME, "desk"), ("mini-0003", "painting")]

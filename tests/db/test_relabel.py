@@ -111,6 +111,8 @@ def test_what_changed_is_counted(database: Database, root: Path) -> None:
         "observations_dropped": 16 - held["observation"],
         "features_kept": 2,
         "features_dropped": 6,
+        "pairs_kept": 0,
+        "pairs_dropped": 0,
     }
     (status,) = scan_statuses(database)
     assert [status.state(step) for step in ("ingest", "annotate", "observe")] == ["done", "done", "stale"]
@@ -292,6 +294,8 @@ def test_labels_of_ones_own(database: Database, root: Path) -> None:
         "observations_dropped": 4,
         "features_kept": 6,
         "features_dropped": 2,
+        "pairs_kept": 0,
+        "pairs_dropped": 0,
     }
     labels = dict(rows(database, "SELECT instance, label FROM v_node"))
     assert labels == {1: "floor", 2: "wall", 4: "writing desk", 7: "wall"}

@@ -46,6 +46,7 @@ def fill(url: str, folder: Path, *, scans: int, seed: int) -> Store:
     store.run("data", "synth", str(store.rooms), "--scans", str(scans), "--seed", str(seed))
     store.run("ingest", "3rscan", str(store.rooms), "--dataset", "rooms")
     store.run("observe")
+    store.run("graph", "build")
     store.run("features", "dump", "--nodes", "--encoder", "rooms")
     return store
 
