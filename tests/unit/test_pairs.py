@@ -108,7 +108,7 @@ def test_equals_the_plain_statement(
         assert pair.min_distance_m == pytest.approx(distances.min(), abs=1e-12)
         assert [scene.instance[pair.closest_a], scene.instance[pair.closest_b]] == [a, b]
         apart = scene.points[[pair.closest_a, pair.closest_b]].astype(np.float64)
-        assert np.linalg.norm(apart[0] - apart[1]) == pair.min_distance_m
+        assert np.linalg.norm(apart[0] - apart[1]) == pytest.approx(pair.min_distance_m, rel=1e-12, abs=1e-12)
         np.testing.assert_allclose(
             pair.offset_m, scene.own(b).mean(axis=0) - scene.own(a).mean(axis=0), atol=1e-12
         )
