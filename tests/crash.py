@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,9 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 def kill_those_at_work(process: subprocess.Popen[str]) -> None:
     """Kill the processes in which a command or a worker has its items done."""
     for child in family(process):
-        if any("spawn_main" in word for word in child.cmdline()):
-            child.kill()
+        with suppress(psutil.NoSuchProcess):  # once one is killed, its parent ends the others
+            if any("spawn_main" in word for word in child.cmdline()):
+                child.kill()
 
 
 def check_gone(processes: Sequence[psutil.Process]) -> None:
