@@ -15,7 +15,7 @@ def run() -> None:
     if connection is None:
         from open3dsg.db.connect import database_url
         from open3dsg.db.migrate import engine_for
-        from open3dsg.db.settings import load_settings
+        from open3dsg.settings import load_settings
 
         connection = engine_for(database_url(load_settings())).connect()
     passed: list[str] = context.config.attributes.get("passed", [])

@@ -8,3 +8,6 @@ ALTER TABLE point_block
 -- Sampled places are in no order that would compress.
 ALTER TABLE instance_sample ALTER COLUMN point_ids SET STORAGE EXTERNAL;
 ALTER TABLE pair ALTER COLUMN point_ids SET STORAGE EXTERNAL;
+
+-- Tokens are packed before they come here.
+ALTER TABLE pair_tokens ALTER COLUMN tokens SET STORAGE EXTERNAL;

@@ -47,8 +47,8 @@ DECLARE
     -- Named one by one: tables of the users' own in the same schema are none of our business.
     store_tables constant text[] := ARRAY[
         'alembic_version', 'dataset', 'encoder', 'frame', 'instance', 'instance_sample', 'ledger', 'node_feature',
-        'observation', 'pair', 'point_block', 'relationship', 'scan', 'store_meta', 'subgraph', 'subgraph_member',
-        'term', 'term_embedding', 'vocabulary', 'vocabulary_term'];
+        'observation', 'pair', 'pair_feature', 'pair_tokens', 'point_block', 'relation_caption', 'relationship', 'scan',
+        'store_meta', 'subgraph', 'subgraph_member', 'term', 'term_embedding', 'vocabulary', 'vocabulary_term'];
     schema_tables constant text[] := ARRAY['alembic_version', 'store_meta'];  -- only migrations write these
     home constant regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'scan'::regclass);
     queue constant regnamespace := to_regnamespace('open3dsg_queue');

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from open3dsg.cli.output import json_option, print_json, print_table
-from open3dsg.db.settings import describe, load_settings
+from open3dsg.settings import describe, load_settings
 
 
 @click.command(epilog="Example: OPEN3DSG_HOME=/data/open3dsg open3dsg config")

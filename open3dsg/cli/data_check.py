@@ -13,7 +13,7 @@ import click
 
 from open3dsg.cli.output import counted, json_option, print_json, print_table, progress
 from open3dsg.cli.session import jobs_option
-from open3dsg.db.settings import load_settings
+from open3dsg.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

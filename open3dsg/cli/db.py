@@ -12,13 +12,13 @@ import click
 from open3dsg.cli.db_roles import roles, user
 from open3dsg.cli.db_tune import tune
 from open3dsg.cli.output import json_option, message, print_json, print_pairs, print_table
-from open3dsg.db.settings import load_settings, mask_password
 from open3dsg.errors import UserError
+from open3dsg.settings import load_settings, mask_password
 
 if TYPE_CHECKING:
     from open3dsg.db.server import EmbeddedServer
     from open3dsg.db.server_choices import Listen
-    from open3dsg.db.settings import Settings
+    from open3dsg.settings import Settings
 
 
 @click.group()

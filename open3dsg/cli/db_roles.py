@@ -9,7 +9,7 @@ import click
 
 from open3dsg.cli.output import json_option, message, print_json, print_table
 from open3dsg.cli.session import open_for_work
-from open3dsg.db.settings import load_settings, mask_password
+from open3dsg.settings import load_settings, mask_password
 
 if TYPE_CHECKING:
     from open3dsg.db.roles import RoleName

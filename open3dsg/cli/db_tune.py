@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from open3dsg.cli.output import json_option, message, print_json, print_table
-from open3dsg.db.settings import load_settings, mask_password
 from open3dsg.errors import UserError
+from open3dsg.settings import load_settings, mask_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from open3dsg.cli.output import message, print_json, print_problems, progress
-from open3dsg.db.settings import load_settings
 from open3dsg.errors import UserError
+from open3dsg.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -79,12 +79,12 @@ def add(
     """
     from open3dsg.datasets.wordfile import read_words
     from open3dsg.db.terms import MAX_TERM_LENGTH
-    from open3dsg.encoders.registry import load_encoder
+    from open3dsg.encoders.registry import load_text_encoder
     from open3dsg.store.vocabularies import find_vocabulary, remarks, set_vocabulary
 
     words = read_words(file, column, MAX_TERM_LENGTH)
     name = name if name is not None else file.stem
-    loaded = [load_encoder(encoder) for encoder in encoders]  # first: a name that is none writes nothing
+    loaded = [load_text_encoder(encoder) for encoder in encoders]  # first: a name that is none writes nothing
     with open_for_work() as store:
         outcome = set_vocabulary(store.connection, name, kind, words.words, replace=replace)
         embedded = _embed(store, name, loaded)

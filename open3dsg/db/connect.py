@@ -9,12 +9,12 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from open3dsg.db.refusals import check_vector, explain_refusal
-from open3dsg.db.settings import mask_password
 from open3dsg.errors import UserError
+from open3dsg.settings import mask_password
 
 if TYPE_CHECKING:
     from open3dsg.db.server import EmbeddedServer
-    from open3dsg.db.settings import Settings
+    from open3dsg.settings import Settings
 
 OLDEST_SERVER = 16
 _CONNECT_TIMEOUT_S = 10

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from open3dsg.db.queries import fetch_value
-from open3dsg.db.settings import mask_password
 from open3dsg.errors import UserError
+from open3dsg.settings import mask_password
 
 if TYPE_CHECKING:
     from psycopg import Connection

@@ -104,6 +104,8 @@ vocabulary_term = Table(
     Column("position", Integer, comment="place in the list, from 0; null where the list has no order"),
 )
 
+_VIEWS = "what it is shown: crops, pixels, tokens (it makes them of crops), boxes or text"
+
 encoder = Table(
     "encoder",
     metadata,
@@ -111,11 +113,20 @@ encoder = Table(
     Column("name", Text, nullable=False),
     Column("revision", Text, nullable=False, comment="hash of the weights and options"),
     Column("dimension", Integer, nullable=False),
-    Column("views", Text, nullable=False, comment="what it is shown: crops or pixels"),
+    Column("views", Text, nullable=False, comment=_VIEWS),
     Column("is_active", Boolean, nullable=False, comment="the revision that the bare name means"),
+    Column("tokens", Integer, comment="tokens a picture; null: it gives one vector"),
+    Column(
+        "options",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'"),
+        comment="what it was made with, for people to read; the revision is the hash of it",
+    ),
     UniqueConstraint("name", "revision"),
     Index("encoder_one_active_idx", "name", unique=True, postgresql_where=text("is_active")),
     CheckConstraint("dimension BETWEEN 1 AND 4000", name="dimension"),
+    CheckConstraint("tokens > 0", name="tokens"),
 )
 
 term_embedding = Table(
@@ -233,6 +244,85 @@ node_feature = Table(
     Column("weights", ARRAY(REAL), nullable=False, comment="weight of each view in the mean"),
     _instance_key("instance_no"),
     Index(None, "encoder_id"),
+)
+
+pair_feature = Table(
+    "pair_feature",
+    metadata,
+    _scan_id_of_parent(),
+    Column("encoder_id", Integer, ForeignKey("encoder.encoder_id", ondelete="CASCADE"), primary_key=True),
+    Column("instance_a", Integer, primary_key=True),
+    Column("instance_b", Integer, primary_key=True),
+    Column(
+        "embedding",
+        HALFVEC(),
+        nullable=False,
+        comment="unit length, of tokens their mean; absent row: no feature",
+    ),
+    Column("frame_nos", ARRAY(Integer), nullable=False, comment="evidence: the frame of each view"),
+    Column("boxes", ARRAY(SmallInteger), nullable=False, comment="x0, y0, x1, y1 a view, on the photo"),
+    Column("weights", ARRAY(REAL), nullable=False, comment="weight of each view in the mean"),
+    _instance_key("instance_a"),
+    _instance_key("instance_b"),
+    CheckConstraint("instance_a < instance_b", name="order"),
+    Index(None, "encoder_id"),
+    Index(None, "scan_id", "instance_a"),
+    Index(None, "scan_id", "instance_b"),
+    comment="what an encoder sees where two instances are seen together; once, whatever the direction",
+)
+
+_PAIR_FEATURE = ("scan_id", "encoder_id", "instance_a", "instance_b")
+
+pair_tokens = Table(
+    "pair_tokens",
+    metadata,
+    _scan_id_of_parent(),
+    Column("encoder_id", Integer, primary_key=True),
+    Column("instance_a", Integer, primary_key=True),
+    Column("instance_b", Integer, primary_key=True),
+    Column(
+        "layout",
+        Text,
+        nullable=False,
+        comment="full: one token for the picture, then a square grid row by row; grid17: the grid averaged"
+        " to 4 x 4",
+    ),
+    Column("dtype", Text, nullable=False, comment="fp16, or int8 and fp8 (e4m3) with a scale a token"),
+    Column("packing", Text, nullable=False, comment="how the bytes lie in tokens"),
+    Column("tokens", LargeBinary, nullable=False),
+    Column("scales", LargeBinary, comment="float32 little-endian a token; null where the tokens need none"),
+    ForeignKeyConstraint(
+        _PAIR_FEATURE, [f"pair_feature.{column}" for column in _PAIR_FEATURE], ondelete="CASCADE"
+    ),
+    CheckConstraint("layout IN ('full', 'grid17')", name="layout"),
+    CheckConstraint("dtype IN ('fp16', 'int8', 'fp8')", name="dtype"),
+    CheckConstraint("(scales IS NULL) = (dtype = 'fp16')", name="scales"),
+    comment="the mean tokens of the views of a pair, packed; see docs/data-model.md",
+)
+
+relation_caption = Table(
+    "relation_caption",
+    metadata,
+    _scan_id_of_parent(),
+    Column("encoder_id", Integer, ForeignKey("encoder.encoder_id", ondelete="CASCADE"), primary_key=True),
+    Column("subject_no", Integer, primary_key=True),
+    Column("object_no", Integer, primary_key=True),
+    Column("caption", Text, nullable=False, comment="the whole of what it said"),
+    Column(
+        "phrase_id",
+        Integer,
+        ForeignKey("term.term_id"),
+        comment="the words between the two names, a term whose embedding stands in term_embedding; null:"
+        " none were found",
+    ),
+    _instance_key("subject_no"),
+    _instance_key("object_no"),
+    CheckConstraint("subject_no <> object_no", name="not_self"),
+    Index(None, "encoder_id"),
+    Index(None, "phrase_id"),
+    Index(None, "scan_id", "subject_no"),
+    Index(None, "scan_id", "object_no"),
+    comment="what an encoder says of a pair in one direction",
 )
 
 subgraph = Table(

@@ -20,7 +20,7 @@ from open3dsg.datasets.scan import Problem
 from open3dsg.db import ledger
 from open3dsg.db.copying import copy_in
 from open3dsg.db.queries import execute, fetch_value
-from open3dsg.encoders.registry import load_encoder
+from open3dsg.encoders.registry import load_node_encoder
 from open3dsg.errors import BadFileError, UserError
 from open3dsg.geometry.crops import crop_scales, upright_quarter_turns
 from open3dsg.geometry.pixels import PixelGrid
@@ -151,7 +151,7 @@ class DumpNodes:
 @cache
 def _encoder(name: str) -> Encoder:
     """One encoder a process: its weights stay loaded from scan to scan."""
-    return load_encoder(name)
+    return load_node_encoder(name)
 
 
 @dataclass(frozen=True)

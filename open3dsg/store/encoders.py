@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psycopg
 from pgvector import HalfVector
+from psycopg.types.json import Jsonb
 
 from open3dsg.db.queries import execute, execute_many, fetch_value
 from open3dsg.db.terms import add_vocabulary, check_term, term_ids, terms_in_use
-from open3dsg.encoders.registry import load_encoder
+from open3dsg.encoders.registry import load_text_encoder
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from psycopg import Connection
 
-    from open3dsg.encoders.contract import Encoder
+    from open3dsg.encoders.contract import LoadedEncoder, TextEncoder
 
 QUERIES = "queries"  # the vocabulary of the words that were asked
 _TOGETHER = 256  # words embedded and written at a time
@@ -37,8 +38,11 @@ class StoredEncoder:
     is_active: bool  # the bare name means this revision
 
 
-def register_encoder(connection: Connection[Any], encoder: Encoder) -> StoredEncoder:
+def register_encoder(connection: Connection[Any], encoder: LoadedEncoder) -> StoredEncoder:
     """Add the encoder's revision if it is new, and return its row.
+
+    An encoder may have an attribute `options`, a mapping of what its revision was made with; it is stored
+    for people to read. Raises UserError where the store has this revision with another dimension.
 
     The first revision of a name is active, which means that the bare name stands for it; see
     `activate_encoder` for later ones.
@@ -48,9 +52,18 @@ def register_encoder(connection: Connection[Any], encoder: Encoder) -> StoredEnc
         "revision": encoder.revision,
         "dimension": encoder.dimension,
         "views": encoder.views,
+        "tokens": encoder.tokens if encoder.views == "tokens" else None,
+        "options": Jsonb(dict(getattr(encoder, "options", {}))),
     }
     execute(connection, "encoder_upsert", revision)
-    return _find_row(connection, f"{encoder.name}@{encoder.revision}")
+    stored = _find_row(connection, f"{encoder.name}@{encoder.revision}")
+    if stored.dimension != encoder.dimension:
+        raise UserError(
+            f"the store has {stored.name}@{stored.revision} with {stored.dimension} numbers an embedding, the"
+            f" installed encoder gives {encoder.dimension}: install that one again, or drop its features with"
+            f" `open3dsg features drop {stored.name}@{stored.revision}`"
+        )
+    return stored
 
 
 def activate_encoder(connection: Connection[Any], encoder: StoredEncoder) -> bool:
@@ -146,9 +159,9 @@ def _keep(
     execute_many(connection, "term_embedding_add", sorted(rows, key=lambda row: row["term_id"]))
 
 
-def _loaded(stored: StoredEncoder) -> Encoder:
+def _loaded(stored: StoredEncoder) -> TextEncoder:
     """Load the model of a stored revision; UserError where the installed one is another."""
-    encoder = load_encoder(stored.name)
+    encoder = load_text_encoder(stored.name)
     if encoder.revision != stored.revision:
         raise UserError(
             f"the features of {stored.name} in the store are of revision {stored.revision},"

@@ -1,7 +1,7 @@
 -- name: encoder_upsert
 -- The first revision of a name is the one that the bare name means; a later one has to earn it.
-INSERT INTO encoder (name, revision, dimension, views, is_active)
-VALUES (%(name)s, %(revision)s, %(dimension)s, %(views)s,
+INSERT INTO encoder (name, revision, dimension, views, tokens, options, is_active)
+VALUES (%(name)s, %(revision)s, %(dimension)s, %(views)s, %(tokens)s, %(options)s,
         NOT EXISTS (SELECT FROM encoder WHERE name = %(name)s AND is_active))
 ON CONFLICT (name, revision) DO NOTHING
 

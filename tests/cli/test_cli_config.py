@@ -58,7 +58,14 @@ def test_the_table_has_a_line_a_setting_and_nothing_is_created(tmp_path: Path) -
     done = _run(tmp_path, "config")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["setting", "home", "database_url", "postgres_version"]
+    assert [line.split()[0] for line in lines] == [
+        "setting",
+        "home",
+        "database_url",
+        "postgres_version",
+        "checkpoints",
+        "encoders",
+    ]
     assert all(line == line.rstrip() for line in lines)
     assert list(tmp_path.iterdir()) == []
 

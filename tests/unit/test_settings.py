@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open3dsg.db.settings import FIELDS, Settings, describe, load_settings, mask_password
 from open3dsg.errors import UserError
+from open3dsg.settings import FIELDS, Settings, describe, load_settings, mask_password
 
 
 def _environ(home: Path, **variables: str) -> dict[str, str]:
@@ -47,6 +47,8 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_pa
         "home": "environment OPEN3DSG_HOME",
         "database_url": "default",
         "postgres_version": f"file {file}",
+        "checkpoints": "default",
+        "encoders": "default",
     }
 
 
@@ -119,7 +121,14 @@ def test_a_named_file_must_exist_and_a_folder_is_none(tmp_path: Path) -> None:
 
 
 def test_every_field_of_settings_has_a_row_and_its_password_is_masked() -> None:
-    settings = Settings(Path("/srv"), "postgresql://u:secret@h/d", 18, {"home": "environment OPEN3DSG_HOME"})
+    settings = Settings(
+        Path("/srv"),
+        "postgresql://u:secret@h/d",
+        18,
+        Path("/srv/checkpoints"),
+        {"clip": {}},
+        {"home": "environment OPEN3DSG_HOME"},
+    )
     rows = describe(settings)
     names = [name for name in Settings.__dataclass_fields__ if name != "sources"]
     assert [row.name for row in rows] == names == [entry.name for entry in FIELDS]
@@ -150,3 +159,46 @@ def test_masking_leaves_urls_without_a_password_alone() -> None:
         "postgresql://open3dsg@/open3dsg?host=/a%20b&port=5432",
     ):
         assert mask_password(url) == url
+
+
+def test_checkpoints_lie_below_the_data_folder_wherever_that_is(tmp_path: Path) -> None:
+    assert load_settings(_environ(tmp_path, OPEN3DSG_HOME="/srv/x")).checkpoints == Path("/srv/x/checkpoints")
+    named = load_settings(_environ(tmp_path, OPEN3DSG_HOME="/srv/x", OPEN3DSG_CHECKPOINTS="/models"))
+    assert named.checkpoints == Path("/models")
+
+
+def test_encoders_are_tables_whose_paths_start_at_the_file(tmp_path: Path) -> None:
+    file = _write(
+        tmp_path / "config.toml",
+        '[encoders.clip]\npath = "models/ViT-L-14-336px.pt"\n'
+        '[encoders.small]\nencoder = "clip"\nlayers = 3\n',
+    )
+    settings = load_settings(_environ(tmp_path, OPEN3DSG_CONFIG=str(file)))
+    assert settings.encoders == {
+        "clip": {"path": tmp_path / "models/ViT-L-14-336px.pt"},
+        "small": {"encoder": "clip", "layers": 3},
+    }
+    rows = {row.name: row for row in describe(settings)}
+    assert rows["encoders"].value == "clip, small"
+
+
+def test_encoders_can_be_named_in_the_environment(tmp_path: Path) -> None:
+    environ = _environ(tmp_path, OPEN3DSG_ENCODERS='jina = {encoder = "sentence", path = "/models/jina"}')
+    assert load_settings(environ).encoders == {"jina": {"encoder": "sentence", "path": Path("/models/jina")}}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("clip = 3", "clip: expected a table"),
+        ("clip = {path = 3}", "clip.path: expected text, got 3"),
+        ("clip = {encoder = ''}", "clip.encoder: expected text"),
+        ('"a b" = {}', "'a b' cannot be an encoder's name"),
+        ("clip = ", "not valid TOML"),
+    ],
+)
+def test_bad_encoders_are_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_settings(_environ(tmp_path, OPEN3DSG_ENCODERS=text))
+    assert str(caught.value).startswith("OPEN3DSG_ENCODERS: ")
+    assert told in str(caught.value)

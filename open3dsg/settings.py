@@ -28,6 +28,8 @@ class Settings:
     home: Path
     database_url: str | None
     postgres_version: int
+    checkpoints: Path
+    encoders: Mapping[str, Mapping[str, Any]]
     sources: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -36,7 +38,8 @@ class Field:
     """One setting: its key in the file, its variable, how a raw value is read, its default, its meaning.
 
     `parse` takes the raw value (text from the environment, any TOML value from the file) and the folder
-    that relative paths start from; it raises ValueError with what was expected instead.
+    that relative paths start from; it raises ValueError with what was expected instead. `shown` makes the
+    value text for `open3dsg config`.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Field:
     parse: Callable[[object, Path], Any]
     default: Callable[[Mapping[str, str]], Any]
     help: str
+    shown: Callable[[Any], str] = str
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             values[entry.name], sources[entry.name] = entry.parse(raw, base), source
         except ValueError as error:
             raise UserError(f"{where}: {error}") from None
+    if values["checkpoints"] is None:
+        values["checkpoints"] = values["home"] / "checkpoints"
     return Settings(**values, sources=sources)
 
 
@@ -90,7 +96,7 @@ def describe(settings: Settings) -> list[SettingRow]:
     rows = []
     for entry in FIELDS:
         value = getattr(settings, entry.name)
-        shown = None if value is None else mask_password(str(value))
+        shown = None if value is None else mask_password(entry.shown(value))
         source = settings.sources.get(entry.name, "default")
         rows.append(SettingRow(entry.name, shown, source, entry.variable, entry.help))
     return rows
@@ -147,6 +153,35 @@ def _parse_version(raw: object, _base: Path) -> int:
     return number
 
 
+def _parse_encoders(raw: object, base: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Read a table of tables; `path` in one is a path, and `encoder` and `text` name other encoders."""
+    if isinstance(raw, str):  # from the environment: the same, as TOML
+        try:
+            raw = tomllib.loads(raw)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"not valid TOML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ValueError("expected a table an encoder, such as [encoders.clip]")
+    return {name: _parse_encoder(name, table, base) for name, table in raw.items()}
+
+
+def _parse_encoder(name: str, table: object, base: Path) -> Mapping[str, Any]:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"{name!r} cannot be an encoder's name: letters, digits, '.', '_' and '-' can")
+    if not isinstance(table, dict):
+        raise ValueError(f'{name}: expected a table, such as {{path = "/models/{name}"}}, got {table!r}')
+    for key in ("path", "encoder", "text"):
+        if key in table and (not isinstance(table[key], str) or not table[key]):
+            raise ValueError(f"{name}.{key}: expected text, got {table[key]!r}")
+    if "path" in table:
+        return {**table, "path": _parse_folder(table["path"], base)}
+    return table
+
+
+def _encoders_shown(encoders: Mapping[str, Mapping[str, Any]]) -> str:
+    return ", ".join(encoders) or "none"
+
+
 def _expand_user(text: str) -> Path:
     try:
         return Path(text).expanduser()
@@ -189,5 +224,20 @@ FIELDS: tuple[Field, ...] = (
         _parse_version,
         lambda _: 18,
         f"major version of the embedded server: {' or '.join(map(str, POSTGRES_VERSIONS))}",
+    ),
+    Field(
+        "checkpoints",
+        "OPEN3DSG_CHECKPOINTS",
+        _parse_folder,
+        lambda _: None,  # below home, wherever that is
+        "folder of the encoders' weights: `open3dsg encoders list` says which file goes where",
+    ),
+    Field(
+        "encoders",
+        "OPEN3DSG_ENCODERS",
+        _parse_encoders,
+        lambda _: {},
+        "tables [encoders.NAME] with the path of the weights, and further encoders by names of your own",
+        _encoders_shown,
     ),
 )
