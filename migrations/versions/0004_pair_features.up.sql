@@ -3,10 +3,13 @@
 ALTER TABLE encoder
     ADD COLUMN tokens INTEGER,
     ADD COLUMN options JSONB DEFAULT '{}' NOT NULL,
-    ADD CONSTRAINT encoder_tokens_check CHECK (tokens > 0);
+    ADD COLUMN is_chosen BOOLEAN DEFAULT false NOT NULL,
+    ADD CONSTRAINT encoder_tokens_check CHECK (tokens > 0),
+    ADD CONSTRAINT encoder_chosen_check CHECK (is_active OR NOT is_chosen);
 COMMENT ON COLUMN encoder.views IS 'what it is shown: crops, pixels, tokens (it makes them of crops), boxes or text';
 COMMENT ON COLUMN encoder.tokens IS 'tokens a picture; null: it gives one vector';
 COMMENT ON COLUMN encoder.options IS 'what it was made with, for people to read; the revision is the hash of it';
+COMMENT ON COLUMN encoder.is_chosen IS 'the name was given to it by `features activate`: dumps leave it so';
 
 CREATE TABLE pair_feature (
     scan_id BIGINT NOT NULL,

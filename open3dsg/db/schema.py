@@ -123,10 +123,18 @@ encoder = Table(
         server_default=text("'{}'"),
         comment="what it was made with, for people to read; the revision is the hash of it",
     ),
+    Column(
+        "is_chosen",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="the name was given to it by `features activate`: dumps leave it so",
+    ),
     UniqueConstraint("name", "revision"),
     Index("encoder_one_active_idx", "name", unique=True, postgresql_where=text("is_active")),
     CheckConstraint("dimension BETWEEN 1 AND 4000", name="dimension"),
     CheckConstraint("tokens > 0", name="tokens"),
+    CheckConstraint("is_active OR NOT is_chosen", name="chosen"),
 )
 
 term_embedding = Table(

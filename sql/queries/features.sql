@@ -6,15 +6,25 @@ VALUES (%(name)s, %(revision)s, %(dimension)s, %(views)s, %(tokens)s, %(options)
 ON CONFLICT (name, revision) DO NOTHING
 
 -- name: encoder_is_as_full
--- Whether a revision has at least as many nodes as the one that the bare name means.
+-- Whether a revision has at least as many nodes and pairs as the one that the bare name means; captions of rules.
 SELECT (SELECT count(*) FROM node_feature WHERE encoder_id = %(encoder_id)s)
        >= (SELECT count(*) FROM node_feature f JOIN encoder e USING (encoder_id) WHERE e.name = %(name)s AND e.is_active)
+       AND (SELECT count(*) FROM pair_feature WHERE encoder_id = %(encoder_id)s)
+       >= (SELECT count(*) FROM pair_feature f JOIN encoder e USING (encoder_id) WHERE e.name = %(name)s AND e.is_active)
+       AND (SELECT count(*) FROM relation_caption c JOIN encoder e USING (encoder_id)
+            WHERE encoder_id = %(encoder_id)s AND e.views = 'boxes')
+       >= (SELECT count(*) FROM relation_caption c JOIN encoder e USING (encoder_id)
+           WHERE e.name = %(name)s AND e.is_active AND e.views = 'boxes')
+
+-- name: encoder_hold_name
+-- All revisions of a name, until the end of the transaction: what it means is changed by one at a time.
+SELECT revision, is_active, is_chosen FROM encoder WHERE name = %(name)s ORDER BY encoder_id FOR NO KEY UPDATE
 
 -- name: encoder_deactivate
-UPDATE encoder SET is_active = false WHERE name = %(name)s AND is_active
+UPDATE encoder SET is_active = false, is_chosen = false WHERE name = %(name)s AND is_active
 
 -- name: encoder_activate
-UPDATE encoder SET is_active = true WHERE encoder_id = %(encoder_id)s
+UPDATE encoder SET is_active = true, is_chosen = %(is_chosen)s WHERE encoder_id = %(encoder_id)s
 
 -- name: encoder_find
 SELECT encoder_id, name, revision, dimension, is_active
@@ -50,12 +60,3 @@ WHERE scan_id = %(scan_id)s AND encoder_id = %(encoder_id)s AND instance_no = AN
 -- name: is_observed
 -- No row: never; false: but for instances that changed since.
 SELECT NOT stale FROM ledger WHERE scan_id = %(scan_id)s AND step = 'observe'
-
--- name: instances_observed
-SELECT count(DISTINCT instance_no) FROM observation WHERE scan_id = %(scan_id)s
-
--- name: instances_with_points
-SELECT count(*) FROM instance WHERE scan_id = %(scan_id)s AND point_count > 0
-
--- name: create_node_index
-SELECT create_node_index_v1(%(encoder)s)
