@@ -14,12 +14,23 @@ An encoder says by `views` how it sees things, and has the methods that go with 
 
 ``encode_*`` return float32 rows; n may be 0. Rows of unit length: `encode_text` and `encode_crops`; the
 others may have any length but zero, and an instance seen several times gets the mean. Pictures are upright:
-whoever calls turns a photograph of a camera held sideways first.
+whoever calls turns a photograph of a camera held sideways first. All crops of a call go through the model at
+once, and so do all tokens: whoever calls says by their number how much memory that takes (`--batch`), and
+takes fewer where it does not suffice. Texts may be any number.
 
 Others add an encoder by an entry point in the group ``open3dsg.encoders`` that names a class. It is made by
 its class method ``from_choices`` with a `Choices`, or without arguments where it has none: construction is
 cheap, weights load with the first call that needs them. What is wrong with them is a UserError that names
 the file and the way out; `revision` raises it, too.
+
+It may say what it needs, for `open3dsg encoders list` to tell without loading anything, as attributes:
+
+- ``WANTS: str``, words that follow "It wants": what must lie at ``{path}`` and where it is to be had, such as
+  ``"the folder of openai/clip-vit-base-patch32 from huggingface.co at {path}"``. One without it needs no
+  checkpoint. `support.need_checkpoint(choices, WANTS)` tells the same to who has none;
+- ``NEEDS: tuple[str, ...]``, the modules it imports, and ``INSTALL: str``, what to type to get them.
+
+A property ``device`` tells where it works, as torch names it, where that can be chosen.
 """
 
 from __future__ import annotations
@@ -46,6 +57,7 @@ class Choices:
     options: Mapping[str, Any] = field(default_factory=dict)  # the rest of [encoders.NAME] in the settings
     device: str | None = None  # as torch names it; None: a GPU where there is one
     precision: Precision = "fp32"
+    path_given: bool = False  # whether the settings name the checkpoint
 
 
 class AnyEncoder(Protocol):
@@ -68,7 +80,11 @@ class AnyEncoder(Protocol):
 
 
 class TextEncoder(AnyEncoder, Protocol):
-    """Words to vectors."""
+    """Words to vectors.
+
+    One whose words are embedded by files of their own may say their hash alone, `text_revision`: features
+    that come from elsewhere can then be asked where only those files are.
+    """
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed `texts` as (n, dimension) float32 unit rows."""
@@ -111,10 +127,20 @@ class PixelEncoder(TextEncoder, Protocol):
 class DenseEncoder(PixelEncoder, Protocol):
     """Has a vector for every place of a photograph."""
 
+    @property
+    def image_revision(self) -> str:
+        """Hash (16 hex digits) of what `encode_image` depends on; no text side that it does without."""
+
     def encode_image(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (rows, columns, dimension) float32, the whole photograph on the encoder's own coarser grid.
 
         `image`: (height, width, 3) uint8. Raises ValueError for a picture of another shape.
+        """
+
+    def cells_of(self, pixels: int, cells: int) -> NDArray[np.int64]:
+        """Return, (pixels,), which cell along a side of that grid each pixel along the photograph's takes.
+
+        `cells` is that side's length in the grid, `pixels` in the photograph: rows and columns alike.
         """
 
 
@@ -180,4 +206,5 @@ class BoxEncoder(AnyEncoder, Protocol):
 # Tagged unions: after `encoder.views == "crops"` a type checker knows which of them it holds.
 Encoder: TypeAlias = CropEncoder | PixelEncoder  # of instances, with words in the same space
 PairEncoder: TypeAlias = CropEncoder | TokenEncoder
+WordEncoder: TypeAlias = CropEncoder | PixelEncoder | SentenceEncoder
 LoadedEncoder: TypeAlias = CropEncoder | PixelEncoder | TokenEncoder | BoxEncoder | SentenceEncoder

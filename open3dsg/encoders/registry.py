@@ -7,14 +7,14 @@ The settings may say where an encoder's weights are, and give a name to a furthe
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from open3dsg.encoders.contract import Choices, LoadedEncoder
 from open3dsg.errors import UserError
 from open3dsg.settings import load_settings
 
 if TYPE_CHECKING:
-    from open3dsg.encoders.contract import Encoder, PairEncoder, Precision, TextEncoder
+    from open3dsg.encoders.contract import DenseEncoder, Encoder, PairEncoder, Precision, WordEncoder
 
 GROUP = "open3dsg.encoders"
 METHODS = {
@@ -37,12 +37,11 @@ def load_encoder(name: str, device: str | None = None, precision: Precision = "f
     Raises UserError where nothing declares the name, two packages do, or what is declared cannot be made or
     is no encoder.
     """
-    kind, choices = _choices(name, device, precision)
+    choices = choices_of(name, device, precision)
+    kind = kind_of(name)
     found = list(entry_points(group=GROUP, name=kind))
     if not found:
-        known = ", ".join(encoder_names()) or "none: install the package first (pip install -e .)"
-        told = f"[encoders.{name}] in the settings: " if kind != name else ""
-        raise UserError(f"{told}no encoder is called {kind!r}; known: {known}")
+        raise UserError(_unknown(name, kind))
     if len(found) > 1:
         claims = " and ".join(entry.value for entry in found)
         raise UserError(f"the encoder name {kind!r} is taken twice, by {claims}: uninstall one of them")
@@ -57,6 +56,14 @@ def load_node_encoder(name: str, device: str | None = None, precision: Precision
     raise UserError(f"the encoder {name} does not embed instances: {_USES[encoder.views].format(name)}")
 
 
+def load_dense_encoder(name: str, device: str | None = None) -> DenseEncoder:
+    """Make an encoder of every pixel; UserError where `name` is none. Else as `load_encoder`."""
+    encoder = load_encoder(name, device)
+    if encoder.views == "pixels" and hasattr(encoder, "encode_image"):
+        return cast("DenseEncoder", encoder)
+    raise UserError(f"the encoder {name} has no vector for every pixel: take one such as openseg or rooms")
+
+
 def load_pair_encoder(name: str, device: str | None = None, precision: Precision = "fp32") -> PairEncoder:
     """Make an encoder of pairs; UserError where `name` is none. Else as `load_encoder`."""
     encoder = load_encoder(name, device, precision)
@@ -65,7 +72,7 @@ def load_pair_encoder(name: str, device: str | None = None, precision: Precision
     raise UserError(f"the encoder {name} does not embed pairs: {_USES[encoder.views].format(name)}")
 
 
-def load_text_encoder(name: str, device: str | None = None) -> TextEncoder:
+def load_text_encoder(name: str, device: str | None = None) -> WordEncoder:
     """Make an encoder with a text side; UserError where `name` has none. Else as `load_encoder`."""
     encoder = load_encoder(name, device)
     if encoder.views in ("crops", "pixels", "text"):
@@ -81,14 +88,34 @@ _USES = {
 }
 
 
-def _choices(name: str, device: str | None, precision: Precision) -> tuple[str, Choices]:
-    """Return which entry point `name` stands for, and what was chosen for it."""
+def kind_of(name: str) -> str:
+    """Return the entry point that `name` stands for: the one of that name, or that the settings give it."""
+    return str(load_settings().encoders.get(name, {}).get("encoder", name))
+
+
+def choices_of(name: str, device: str | None = None, precision: Precision = "fp32") -> Choices:
+    """Return what the settings say of the encoder called `name`, whether there is one or not."""
     settings = load_settings()
     table = dict(settings.encoders.get(name, {}))
-    kind = table.pop("encoder", name)
+    table.pop("encoder", None)
+    given = "path" in table
     path = table.pop("path", settings.checkpoints / name)
     text = table.pop("text", Choices.text)
-    return kind, Choices(name, path, text, table, device, precision)
+    return Choices(name, path, text, table, device, precision, given)
+
+
+def _unknown(name: str, kind: str) -> str:
+    """Say why there is no encoder `kind` for `name`, and what would help."""
+    settled = name in load_settings().encoders
+    declared = ", ".join(sorted(entry_points(group=GROUP).names))
+    if not declared:
+        return f"no encoder is called {kind!r}, nor any other: install the package first (pip install -e .)"
+    if settled and kind == name:
+        return f'[encoders.{name}] in the settings: say by encoder = "..." which of {declared} it is'
+    if settled:
+        return f"[encoders.{name}] in the settings: no encoder is called {kind!r}; known: {declared}"
+    known = ", ".join(encoder_names())
+    return f"no encoder is called {name!r}; known: {known}; [encoders.{name}] in the settings would add it"
 
 
 def _make(entry: EntryPoint, choices: Choices) -> LoadedEncoder:

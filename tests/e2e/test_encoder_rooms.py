@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from open3dsg.encoders import rooms as module
+from open3dsg.encoders.contract import Choices, Precision
 from open3dsg.encoders.rooms import CODE, Rooms, to_input
 from open3dsg.encoders.rooms_words import USES
 from open3dsg.errors import BadFileError
@@ -55,19 +56,48 @@ def test_pixel_sets_equal_the_mean_of_their_pixels_by_hand(encoder: Rooms) -> No
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
+def test_a_cell_of_the_whole_picture_is_what_its_pixels_are(encoder: Rooms) -> None:
+    image = picture()
+    grid = encoder.encode_image(image)
+    assert grid.shape == (288 // 4, 160 // 4, 384)
+    assert grid.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(grid, axis=2), 1, atol=1e-5)
+    row_cells, column_cells = encoder.cells_of(90, grid.shape[0]), encoder.cells_of(50, grid.shape[1])
+    cells = [(0, 0), (71, 39), (30, 11)]
+    sets = [np.argwhere((row_cells == row)[:, None] & (column_cells == column)) for row, column in cells]
+    found = encoder.encode_pixels(image, sets)
+    np.testing.assert_allclose(found, [grid[cell] for cell in cells], atol=1e-4)
+    with pytest.raises(ValueError, match="image is"):
+        encoder.encode_image(image[:, :, 0])
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 0.999), ("bf16", 0.98)])
+def test_precision_is_that_of_the_network(encoder: Rooms, precision: Precision, least: float) -> None:
+    sets = [np.argwhere(picture()[:, :, channel] > 128) for channel in range(3)]
+    half = Rooms.from_choices(Choices("rooms", Path(), device="cpu", precision=precision))
+    expected, found = encoder.encode_pixels(picture(), sets), half.encode_pixels(picture(), sets)
+    assert (half.device, half.revision, found.dtype.name) == ("cpu", encoder.revision, "float32")
+    assert not np.array_equal(found, expected)
+    assert (found * expected).sum(axis=1).min() > least
+
+
 def test_no_sets_no_rows_and_bad_ones_are_named(encoder: Rooms) -> None:
     assert encoder.encode_pixels(picture(), []).shape == (0, 384)
     with pytest.raises(ValueError, match="pixel set 1 leaves the picture of 90 x 50"):
         encoder.encode_pixels(picture(), [np.array([[0, 0]]), np.array([[0, 50]])])
     with pytest.raises(ValueError, match="image is"):
         encoder.encode_pixels(picture()[:, :, 0], [np.array([[0, 0]])])
+    for height, width in ((2, 41), (41, 2)):  # a network's input of 160 x 3,296 pixels, and so on
+        with pytest.raises(ValueError, match=f"a picture of {height} x {width} pixels is too long for rooms"):
+            encoder.encode_image(picture(height, width))
+    assert encoder.encode_image(picture(1, 20)).shape == (40, 800, 384)
 
 
 def test_a_broken_weights_file_is_told_in_one_line(tmp_path: Path, encoder: Rooms) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(encoder.weights.read_bytes()[:1000])
     with pytest.raises(
-        BadFileError, match=r"cut\.safetensors: not the weights of the rooms encoder"
+        BadFileError, match=r"cut\.safetensors: not the weights of the rooms encoder, or damaged"
     ) as error:
         Rooms(cut).encode_pixels(picture(), [np.array([[0, 0]])])
     assert "\n" not in str(error.value)

