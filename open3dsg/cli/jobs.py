@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from open3dsg.cli.features import dump
+from open3dsg.cli.features_caption import caption
+from open3dsg.cli.features_dump import dump
 from open3dsg.cli.graph import build
 from open3dsg.cli.ingest import ingest
 from open3dsg.cli.masks import merge
@@ -61,6 +62,7 @@ submit_masks.add_command(queued(merge, "masks merge", "masks merge"))
 submit.add_command(queued(observe, "observe", "observe"))
 submit_graph.add_command(queued(build, "graph build", "graph build"))
 submit.add_command(queued(dump, "features dump", "features"))
+submit.add_command(queued(caption, "features caption", "captions"))
 
 
 @jobs.command("list", epilog="Example: open3dsg jobs list --status failed")
@@ -68,7 +70,9 @@ submit.add_command(queued(dump, "features dump", "features"))
     "--status", type=click.Choice(list(STATUSES)), help="Only these; else all but those that are done."
 )
 @click.option(
-    "--step", metavar="STEP", help="Only items of this step: ingest, masks, observe, graph or features."
+    "--step",
+    metavar="STEP",
+    help="Only items of this step: ingest, masks, observe, graph, features, pairs or captions.",
 )
 @json_option
 def list_items(status: str | None, step: str | None, as_json: bool) -> None:

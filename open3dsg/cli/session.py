@@ -68,6 +68,14 @@ jobs_option = click.option(
 )
 
 
+def device_names(text: str | None) -> list[str]:
+    """Return the devices in `text`, such as cuda:0,cuda:1; UserError for an empty name or one given twice."""
+    names = [] if text is None else [name.strip() for name in text.split(",")]
+    if "" in names or len({*names}) < len(names):
+        raise UserError(f"--device is {text!r}: give each device once, such as cuda:0,cuda:1")
+    return names
+
+
 def check_force(force: bool, scans: Sequence[str]) -> None:
     """Refuse --force without exactly one scan: redoing everything by a slip costs days."""
     if force and len(scans) != 1:
@@ -75,29 +83,71 @@ def check_force(force: bool, scans: Sequence[str]) -> None:
 
 
 def run_and_report(
-    step: str, work: Step, scans: Sequence[str], *, store: Store, jobs: int, as_json: bool
+    step: str,
+    work: Step,
+    scans: Sequence[str],
+    *,
+    store: Store,
+    jobs: int,
+    as_json: bool,
+    devices: Sequence[str] = (),
 ) -> None:
     """Run a step over scans with progress; print what it did, and the scans that failed on standard error.
 
     Below `open3dsg jobs submit` the step is put into the queue instead. Leaves with 2 where a scan failed.
     """
-    from open3dsg.cli.submission import Submission, submit_and_report
+    run_all_and_report([(step, work)], scans, store=store, jobs=jobs, as_json=as_json, devices=devices)
+
+
+def run_all_and_report(
+    steps: Sequence[tuple[str, Step]],
+    scans: Sequence[str],
+    *,
+    store: Store,
+    jobs: int,
+    as_json: bool,
+    devices: Sequence[str] = (),
+) -> None:
+    """Run one step over scans after the other, as `run_and_report` does; of several, JSON is a list.
+
+    A scan that failed in one of them is tried in the next all the same.
+    """
+    told: list[dict[str, Any]] = []
+    failures: dict[str, str] = {}
+    for step, work in steps:
+        found = _run_or_submit(step, work, scans, store=store, jobs=jobs, as_json=as_json, devices=devices)
+        told.append(found)
+        failures.update(found["failures"])
+    if as_json:
+        print_json(told[0] if len(told) == 1 else told)
+    exit_on_failures(failures)
+
+
+def _run_or_submit(
+    step: str,
+    work: Step,
+    scans: Sequence[str],
+    *,
+    store: Store,
+    jobs: int,
+    as_json: bool,
+    devices: Sequence[str],
+) -> dict[str, Any]:
+    """Run or queue a step; return what there is to say in JSON, told in words unless `as_json`."""
+    from open3dsg.cli.submission import Submission, submit
     from open3dsg.steps.runner import run_step
 
     submission = click.get_current_context().find_object(Submission)
     if submission is not None:
-        submit_and_report(step, work, scans, submission, store=store, as_json=as_json)
-        return
+        return submit(step, work, scans, submission, store=store, as_json=as_json)
     with progress(step, len(scans)) as advance:
-        report = run_step(step, work, scans, url=store.url, jobs=jobs, advance=advance)
+        report = run_step(step, work, scans, url=store.url, jobs=jobs, advance=advance, devices=devices)
     remarks = work.close(store.connection) if report.done + report.skipped else ()
-    if as_json:
-        print_json(report.as_json())
-    else:
+    if not as_json:
         _print_report(report)
     for remark in remarks:
         message(remark)
-    exit_on_failures(report.failures)
+    return report.as_json()
 
 
 def exit_on_failures(failures: Mapping[str, str]) -> None:
@@ -115,4 +165,6 @@ def _print_report(report: Report) -> None:
     click.echo(f"{report.step}: {', '.join(parts)} in {report.seconds:.1f} s")
     if report.counts:
         click.echo("  " + ", ".join(f"{name} {count:,}" for name, count in sorted(report.counts.items())))
+    if report.encoder_seconds is not None:
+        click.echo(f"  the encoder was at work for {report.encoder_seconds:.1f} s")
     print_problems(chain.from_iterable(report.problems.values()))

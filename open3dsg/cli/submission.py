@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from open3dsg.cli.output import print_json, progress
+from open3dsg.cli.output import progress
 from open3dsg.errors import UserError
 from open3dsg.jobs.items import MAX_ATTEMPTS
 
@@ -63,7 +63,11 @@ def queued(command: click.Command, direct: str, name: str) -> click.Command:
 
 def _options() -> Sequence[click.Parameter]:
     return (
-        click.Option(["--queue"], metavar="NAME", help="Queue to put it in; else cpu, or gpu for features."),
+        click.Option(
+            ["--queue"],
+            metavar="NAME",
+            help="Queue to put it in; else cpu, or gpu for features, pairs and captions.",
+        ),
         click.Option(
             ["--max-attempts"],
             type=click.IntRange(min=1),
@@ -74,11 +78,10 @@ def _options() -> Sequence[click.Parameter]:
     )
 
 
-def submit_and_report(
+def submit(
     step: str, work: Step, scans: Sequence[str], submission: Submission, *, store: Store, as_json: bool
-) -> None:
-    """Queue what is left to do of a step on some scans, and print how much that is."""
-    from open3dsg.cli.session import exit_on_failures
+) -> dict[str, Any]:
+    """Queue what is left to do of a step on some scans; return how much that is, told unless `as_json`."""
     from open3dsg.jobs.queue import open_queue
     from open3dsg.jobs.submit import share_out
     from open3dsg.steps.catalogue import default_queue
@@ -97,11 +100,9 @@ def submit_and_report(
         "already_done": share.done,
         "failures": share.failures,
     }
-    if as_json:
-        print_json(found)
-    else:
+    if not as_json:
         click.echo(
             f"{step}: {new} queued in {name}, {found['already_queued']} already queued,"
             f" {share.done} already done, {len(share.failures)} failed"
         )
-    exit_on_failures(share.failures)
+    return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from open3dsg.cli.output import json_option, message, print_json
-from open3dsg.cli.session import open_for_work
+from open3dsg.cli.session import device_names, open_for_work
 from open3dsg.cli.submission import queue_names
 
 if TYPE_CHECKING:
@@ -24,9 +24,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="Items to do side by side, each in a process of its own.",
 )
+@click.option(
+    "--device",
+    "devices",
+    metavar="NAMES",
+    help="Devices of the encoders, such as cuda:0,cuda:1, shared out over the processes.",
+)
 @click.option("--until-empty", is_flag=True, help="End once nothing waits or runs in the queues.")
 @json_option
-def worker(queues: str | None, concurrency: int, until_empty: bool, as_json: bool) -> None:
+def worker(
+    queues: str | None, concurrency: int, devices: str | None, until_empty: bool, as_json: bool
+) -> None:
     """Do what waits in the queue, until Ctrl-C.
 
     Any machine joins that has this package, the database's URL and the datasets under the same paths. What a
@@ -41,7 +49,14 @@ def worker(queues: str | None, concurrency: int, until_empty: bool, as_json: boo
     with open_for_work() as store:
         check_queue(store.connection)
         url, known = store.url, known_queues(store.connection)
-    runner = Worker(url, tell=message, queues=names, concurrency=concurrency, until_empty=until_empty)
+    runner = Worker(
+        url,
+        tell=message,
+        queues=names,
+        concurrency=concurrency,
+        until_empty=until_empty,
+        devices=device_names(devices),
+    )
     for name in sorted({*(names or ())} - {*known}):
         message(f"no item was ever put into queue {name!r}; there are {', '.join(known)}")
     message(f"waiting for items in {', '.join(names) if names else 'all queues'}")

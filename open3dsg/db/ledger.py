@@ -20,6 +20,7 @@ from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Protocol
 
     from psycopg import Connection
@@ -108,11 +109,21 @@ def _storable(text: str) -> str:
 
 
 def check_same_options(connection: Connection[Any], scan_id: int, entry: Entry) -> None:
-    """Raise UserError where the work was done with other options: to do it over drops what was made of it."""
-    earlier = fetch_value(connection, "ledger_other_options", {"scan_id": scan_id, **entry.key()})
-    if earlier is None:
+    """Raise UserError where the work was done with other options: to do it over drops what was made of it.
+
+    Another version of the step may have had other ones. It is done over in any case, so only the options that
+    both know count.
+    """
+    row = execute(connection, "ledger_other_options", {"scan_id": scan_id, **entry.key()}).fetchone()
+    if row is None:
         return
-    changed = ", ".join(_differences(earlier, dict(entry.options)))
+    earlier, now = row[0], dict(entry.options)
+    if row[1] != entry.version:
+        both = earlier.keys() & now.keys()
+        earlier, now = ({name: options[name] for name in both} for options in (earlier, now))
+    changed = ", ".join(_differences(earlier, now))
+    if not changed:
+        return
     raise UserError(
         f"{entry.step} was done with other options ({changed}): give those again,"
         " or --replace to drop its rows, and all that was made of them, and do it with these"
@@ -173,6 +184,15 @@ def chunk_lock(
         _lock(connection, f"{name}/{entry.step} {entry.variant} {chunk}", shared=False),
     ):
         yield
+
+
+def work_lock(
+    connection: Connection[Any], dataset: str, scan: str, entry: Entry, chunk: int | None
+) -> AbstractContextManager[None]:
+    """Lock one chunk of `entry`, or with None the whole scan; as `chunk_lock` and `scan_lock`."""
+    if chunk is None:
+        return scan_lock(connection, dataset, scan)
+    return chunk_lock(connection, dataset, scan, entry, chunk)
 
 
 @contextmanager

@@ -34,6 +34,14 @@ def crop_scales(count: int) -> tuple[float, ...]:
     return _CROP_SCALES[:count]
 
 
+def pair_crop_scales(count: int) -> tuple[float, ...]:
+    """Give the scales of a pair's crops, 1 + (s - 1) / 2 for each published scale s: 1.0, 1.25, 1.1, ...
+
+    The box around both ends shows context by itself.
+    """
+    return tuple(1 + (scale - 1) / 2 for scale in crop_scales(count))
+
+
 def scale_box(box: NDArray[np.int32], from_grid: PixelGrid, to_grid: PixelGrid) -> NDArray[np.float64]:
     """Map pixel boxes of one grid to edge boxes of another camera at the same place, looking the same way.
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 class Child:
     """A process that does one item after the other; where it died, the next item starts it anew."""
 
-    def __init__(self, url: str, processes: int) -> None:
-        """Take the URL of the database, and how many processes, this one included, share the cores."""
-        self._arguments = (url, processes)
+    def __init__(self, url: str, processes: int, device: str | None = None) -> None:
+        """Take the URL of the database, how many processes share the cores, and the device of this one."""
+        self._arguments = (url, processes, device)
         self._process: SpawnProcess | None = None
         self._pipe: Pipe | None = None
 
@@ -100,8 +100,8 @@ class _Session:
     connection: psycopg.Connection[Any] | None = None
 
 
-def _serve(pipe: Pipe, url: str, processes: int) -> None:
-    set_up_process(processes)
+def _serve(pipe: Pipe, url: str, processes: int, device: str | None) -> None:
+    set_up_process(processes, device)
     if sys.platform != "win32":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ctrl-C: the worker sees to it that the item ends
     _Session.url = url

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from open3dsg.errors import UserError
@@ -82,9 +83,14 @@ class Worker:
         concurrency: int = 1,
         until_empty: bool = False,
         pace: Pace | None = None,
+        devices: Sequence[str] = (),
     ) -> None:
-        """Take the database's URL and a function that is told a line at a time what happens."""
-        self._children = [Child(watchful_url(url), concurrency) for _ in range(concurrency)]
+        """Take the database's URL and a function that is told a line at a time what happens.
+
+        `devices` are shared out over the processes, one after the other; none: encoders choose.
+        """
+        own = cycle(devices or [None])
+        self._children = [Child(watchful_url(url), concurrency, next(own)) for _ in range(concurrency)]
         self._threads = ThreadPoolExecutor(concurrency, "item")
         self._url, self._queues, self._tell = url, queues, tell
         self._until_empty = until_empty

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from open3dsg.datasets.layouts import Reader
-    from open3dsg.steps.features import DumpNodes
+    from open3dsg.steps.captions import DumpCaptions
+    from open3dsg.steps.features import DumpNodes, DumpPairs, Running
     from open3dsg.steps.graph import Graph
     from open3dsg.steps.ingest import Ingest
     from open3dsg.steps.masks import MergeMasks
@@ -87,9 +88,10 @@ def _of_this_version(step: str) -> Iterator[None]:
 
 
 def _only_chunk(step: str, work: Step, chunk: int) -> Step:
-    from open3dsg.steps.features import DumpNodes
+    from open3dsg.steps.captions import DumpCaptions
+    from open3dsg.steps.features import DumpNodes, DumpPairs
 
-    if not isinstance(work, DumpNodes):
+    if not isinstance(work, DumpNodes | DumpPairs | DumpCaptions):
         raise UserError(f"{step} has no chunks")
     return replace(work, chunk=chunk)
 
@@ -172,32 +174,84 @@ def _graph_lacks(_connection: Connection[Any], _arguments: Mapping[str, Any], _s
     """Nothing: all that it reads is in the store."""
 
 
-def _describe_features(work: DumpNodes) -> Arguments:
+def _describe_features(work: DumpNodes | DumpPairs) -> Arguments:
+    """Tell all but the device, which is the worker's own."""
+    running = {name: value for name, value in asdict(work.running).items() if name != "device"}
     return {
         "options": asdict(work.options),
         "revision": work.prepare(),
         "force": work.force,
         "replace": work.replace,
+        "running": running,
     }
 
 
 def _build_features(arguments: Mapping[str, Any]) -> DumpNodes:
     from open3dsg.steps.features import DumpNodes, FeatureOptions
 
-    return DumpNodes(FeatureOptions(**arguments["options"]), arguments["force"], arguments["replace"])
+    options = FeatureOptions(**arguments["options"])
+    return DumpNodes(options, arguments["force"], arguments["replace"], running=_running(arguments))
+
+
+def _build_pairs(arguments: Mapping[str, Any]) -> DumpPairs:
+    from open3dsg.steps.features import DumpPairs, PairOptions
+
+    options = PairOptions(**arguments["options"])
+    return DumpPairs(options, arguments["force"], arguments["replace"], running=_running(arguments))
+
+
+def _running(arguments: Mapping[str, Any]) -> Running:
+    from open3dsg.steps.features import Running
+
+    return Running(**arguments["running"])
 
 
 def _features_lack(connection: Connection[Any], arguments: Mapping[str, Any], scan: str) -> str | None:
-    """Look for the pictures, and for the very encoder: one of other weights would write other features."""
-    work, wanted = _build_features(arguments), arguments["revision"]
+    """Look for the pictures, and for the very encoder."""
+    other = _other_encoder(_build_features(arguments), arguments["revision"])
+    return other or _observe_lacks(connection, arguments, scan)
+
+
+def _pairs_lack(connection: Connection[Any], arguments: Mapping[str, Any], scan: str) -> str | None:
+    """Look for the same."""
+    other = _other_encoder(_build_pairs(arguments), arguments["revision"])
+    return other or _observe_lacks(connection, arguments, scan)
+
+
+def _other_encoder(work: DumpNodes | DumpPairs | DumpCaptions, wanted: str) -> str | None:
+    """Say what is wrong with the encoder here: one of other weights would write other features."""
     try:
         revision = work.prepare()
     except UserError as error:
         return str(error)
-    if revision != wanted:
-        name = work.options.encoder
-        return f"the encoder {name} of this machine is {revision}, not {wanted}: install the same weights"
-    return _observe_lacks(connection, arguments, scan)
+    if revision == wanted:
+        return None
+    name = work.options.encoder
+    return f"the encoder {name} of this machine is {revision}, not {wanted}: install the same weights"
+
+
+def _describe_captions(work: DumpCaptions) -> Arguments:
+    """Tell all but the device, as above."""
+    return {
+        "options": asdict(work.options),
+        "revision": work.prepare(),
+        "force": work.force,
+        "replace": work.replace,
+        "batch": work.batch,
+        "precision": work.precision,
+    }
+
+
+def _build_captions(arguments: Mapping[str, Any]) -> DumpCaptions:
+    from open3dsg.steps.captions import CaptionOptions, DumpCaptions
+
+    how = {name: arguments[name] for name in ("force", "replace", "batch", "precision")}
+    return DumpCaptions(CaptionOptions(**arguments["options"]), **how)
+
+
+def _captions_lack(_connection: Connection[Any], arguments: Mapping[str, Any], _scan: str) -> str | None:
+    """Look for the very encoder; all else that it reads is in the store."""
+    return _other_encoder(_build_captions(arguments), arguments["revision"])
 
 
 def _observe_lacks(connection: Connection[Any], _arguments: Mapping[str, Any], scan: str) -> str | None:
@@ -216,4 +270,6 @@ ENTRIES: dict[str, Entry] = {
     "observe": Entry("cpu", _describe_observe, _build_observe, _observe_lacks),
     "graph": Entry("cpu", _describe_graph, _build_graph, _graph_lacks),
     "features": Entry("gpu", _describe_features, _build_features, _features_lack),
+    "pairs": Entry("gpu", _describe_features, _build_pairs, _pairs_lack),
+    "captions": Entry("gpu", _describe_captions, _build_captions, _captions_lack),
 }

@@ -17,7 +17,7 @@ from open3dsg.errors import UserError
 from open3dsg.geometry.windows import WindowRule
 from open3dsg.steps.summary import Summary
 from open3dsg.steps.units import FullOptions, SharedOptions, WindowOptions, build_units
-from open3dsg.store.graphs import FULL, WINDOW
+from open3dsg.store.graphs import FULL, WINDOW, stored_pairs
 from open3dsg.store.scans import find_scan
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 STEP = "graph"
+OF_PAIRS = ("features.pairs", "features.captions")  # made of which pairs there are, not of their numbers
 SUBGRAPHS = "subgraphs"  # the variants of the step: this and FULL
 
 _POINTS = {"scannet": (1_000, 3_000)}  # layout -> points an instance and a pair, as published; else:
@@ -120,8 +121,12 @@ class Graph:
             entry = self._entry(connection, stored)
             if self._is_done(connection, stored.scan_id, entry):
                 return Summary(skipped=True)
+            before = stored_pairs(connection, stored.scan_id).tolist()
             _make_room(connection, stored.scan_id, entry, anew=self.force)
             summary = build_units(connection, stored, self.options.shared(stored.layout), self.options.own())
+            if stored_pairs(connection, stored.scan_id).tolist() != before:
+                ledger.mark_stale(connection, stored.scan_id, OF_PAIRS)
+                execute(connection, "pair_features_drop_orphans", {"scan_id": stored.scan_id})
             ledger.record(connection, stored.scan_id, entry, summary.counts, summary.problems)
         return summary
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 
 VERSION = 1
-DOWNSTREAM = ("observe", "features.nodes", GRAPH)
+DOWNSTREAM = ("observe", "features.nodes", "features.pairs", "features.captions", GRAPH)
 
 _LARGEST_NUMBER = 2**31 - 1
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from open3dsg.store.scans import StoredScan
 
 VERSION = 1
-DOWNSTREAM = ("features.nodes",)
+DOWNSTREAM = ("features.nodes", "features.pairs", "features.captions")
 _EVERY = {"3rscan": 10}  # layout -> every how many frames, as published; else all
 COLUMNS = {
     "scan_id": "int8",

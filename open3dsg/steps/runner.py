@@ -23,6 +23,7 @@ from open3dsg.steps.summary import Report, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.queues import SimpleQueue
 
     from psycopg import Connection
 
@@ -55,31 +56,45 @@ def run_step(
     url: str,
     jobs: int,
     advance: Callable[[str], None],
+    devices: Sequence[str] = (),
 ) -> Report:
     """Run `work` for each scan on `jobs` processes; `advance` is told each scan as it ends.
 
+    With several `devices` each has that many processes; see `process_device`.
     A UserError of one scan is noted as its failure and the others go on; any other exception is a bug and
     stops the run. On Ctrl-C nothing new starts: other processes end the scans under way, this one gives its
     own up, and the ledger knows what is done.
     """
     report = Report(step)
     started = time.monotonic()
-    if jobs == 1 or len(scans) <= 1:
-        with open_connection(url) as connection:
+    processes = min(jobs * max(len(devices), 1), len(scans))
+    if processes <= 1:
+        with open_connection(url) as connection, _on_device(devices[0] if devices else None):
             for scan in scans:
                 _note(report, scan, _attempt(connection, work, scan))
                 advance(scan)
     else:
-        _run_processes(report, work, scans, url, min(jobs, len(scans)), advance)
+        shared: list[str | None] = [*devices] or [None]
+        _run_processes(report, work, scans, url, shared * jobs, processes, advance)
     report.seconds = time.monotonic() - started
     return report
 
 
 def _run_processes(
-    report: Report, work: Work, scans: Sequence[str], url: str, jobs: int, advance: Callable[[str], None]
+    report: Report,
+    work: Work,
+    scans: Sequence[str],
+    url: str,
+    devices: Sequence[str | None],
+    processes: int,
+    advance: Callable[[str], None],
 ) -> None:
     # spawn, not fork: threads of numba, torch and libpq do not survive a fork.
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (url, work, jobs)) as pool:
+    context = get_context("spawn")
+    free = context.SimpleQueue()  # of devices, of which each process takes one
+    for device in devices[:processes]:
+        free.put(device)
+    with ProcessPoolExecutor(processes, context, _start_worker, (url, work, processes, free)) as pool:
         with ctrl_c_held_back():
             pending = {pool.submit(_run_in_worker, scan): scan for scan in scans}
         try:
@@ -164,13 +179,37 @@ class _Worker:
     connection: Connection[Any] | None = None
 
 
-def _start_worker(url: str, work: Work, jobs: int) -> None:
-    set_up_process(jobs)
+class _Process:
+    """What this process was told when it was started."""
+
+    device: str | None = None
+
+
+def process_device() -> str | None:
+    """Return the device that this process has to itself, as torch names it; None: none was shared out."""
+    return _Process.device
+
+
+@contextmanager
+def _on_device(device: str | None) -> Iterator[None]:
+    before, _Process.device = _Process.device, device
+    try:
+        yield
+    finally:
+        _Process.device = before
+
+
+def _start_worker(url: str, work: Work, processes: int, free: SimpleQueue[str | None]) -> None:
+    set_up_process(processes, free.get())
     _Worker.url, _Worker.work = url, work
 
 
-def set_up_process(processes: int) -> None:
-    """Make this new process one of several that share the cores, leave Ctrl-C to its parent, end with it."""
+def set_up_process(processes: int, device: str | None = None) -> None:
+    """Make this new process one of several that share the cores, leave Ctrl-C to its parent, end with it.
+
+    `device` is its own; None: encoders choose.
+    """
+    _Process.device = device
     threads = max(1, (os.cpu_count() or 1) // processes)
     # Read when torch and numba load, which they have not yet: workers share the cores out among them.
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):

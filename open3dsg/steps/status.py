@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from open3dsg.db.queries import execute
 from open3dsg.errors import UserError
-from open3dsg.steps import features, graph, ingest, masks, observe
+from open3dsg.steps import captions, graph, ingest, masks, observe
+from open3dsg.steps.features import nodes, pairs
+from open3dsg.store.captions import CAPTIONS
 from open3dsg.store.geometry import MASKS
 from open3dsg.store.graphs import FULL
 from open3dsg.store.scans import check_dataset, find_scan
@@ -25,9 +27,16 @@ VERSIONS = {
     MASKS: masks.VERSION,
     "observe": observe.VERSION,
     graph.STEP: graph.VERSION,
-    "features.nodes": features.VERSION,
+    nodes.STEP: nodes.VERSION,
+    pairs.STEP: pairs.VERSION,
+    CAPTIONS: captions.VERSION,
 }
 STEPS = ("ingest", "annotate", "observe", "graph", "features")
+# Step -> what it makes, and the command that does, less the encoder's name; first what the next is made of.
+_OF_PAIRS = {
+    pairs.STEP: ("features of pairs", "features dump --pairs --pair-encoder"),
+    CAPTIONS: ("captions", "features caption --encoder"),
+}
 _FEATURES = "features.nodes"
 _SUBGRAPHS = f"{graph.STEP} {graph.SUBGRAPHS}"
 
@@ -37,13 +46,15 @@ class Progress:
     """How far a step is with a scan, one encoder's features by themselves.
 
     It is `partly` done where chunks are left, and `stale` where instances changed since or the step now does
-    something else: what is there can be used, and running the step brings it up to date.
+    something else: what is there can be used, and running the step brings it up to date. What was `imported`
+    came from files, and comes from them again.
     """
 
     state: State
     finished: str  # when it was last at work
     chunks: int
     of: int
+    imported: bool
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class ScanStatus:
     """What the store holds of a scan, what is done for it, and the command that would add what is missing.
 
     `steps` has the steps that were begun: ingest, annotate, observe, ``graph subgraphs``, ``graph full``, and
-    ``features.nodes ENCODER@REVISION``.
+    ``features.nodes ENCODER@REVISION``, and so on.
     """
 
     row: Mapping[str, Any]
@@ -109,7 +120,7 @@ def check_step(step: str | None, encoder: str | None) -> None:
 def _status(row: dict[str, Any]) -> ScanStatus:
     steps = {
         f"{done['step']} {done['variant']}".strip(): Progress(
-            _state(done), done["finished"], done["chunks"], done["of"]
+            _state(done), done["finished"], done["chunks"], done["of"], done["imported"]
         )
         for done in row.pop("steps")
     }
@@ -141,7 +152,7 @@ def _missing_features(status: ScanStatus) -> str | None:
     if not status.features():
         return "features: open3dsg features dump --nodes"
     for name, dump in status.features().items():
-        command = f"open3dsg features dump --nodes --encoder {name.split('@', maxsplit=1)[0]}"
+        command = _command("features dump --nodes --encoder", name, dump)
         if dump.state == "stale":
             return f"stale features: {command}"
         if dump.state == "partly":
@@ -155,4 +166,22 @@ def _missing_graph(status: ScanStatus) -> str | None:
         built = status.steps.get(f"{graph.STEP} {variant}")
         if built is not None and built.state != "done":
             return f"{built.state} graph: open3dsg graph build{full}"
+    return _missing_pairs(status)
+
+
+def _missing_pairs(status: ScanStatus) -> str | None:
+    """Nor are pairs dumped for everyone."""
+    for step, (what, command) in _OF_PAIRS.items():
+        for name, done in status.steps.items():
+            if name.startswith(f"{step} ") and done.state != "done":
+                return f"{done.state} {what}: {_command(command, name.removeprefix(f'{step} '), done)}"
     return None
+
+
+def _command(command: str, variant: str, done: Progress) -> str:
+    """Return what brings the features of `variant`, ENCODER@REVISION, up to date."""
+    encoder, _, revision = variant.partition("@")
+    if not done.imported:
+        return f"open3dsg {command} {encoder}"
+    option = command.rpartition(" ")[2]
+    return f"open3dsg features import FEATURES --graphs GRAPHS {option} {encoder} --revision {revision}"

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """The outcome of one step on one scan. `skipped`: all of it had been done before."""
+    """The outcome of one step on one scan. `skipped`: all of it had been done before.
+
+    `encoder_seconds`: the time of it in which an encoder was at work; None: the step has none.
+    """
 
     counts: Mapping[str, int] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
     skipped: bool = False
+    encoder_seconds: float | None = None
 
 
 def count_problems(problems: Iterable[Problem]) -> dict[str, int]:
@@ -38,6 +42,7 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     problems: dict[str, Sequence[Problem]] = field(default_factory=dict)
     seconds: float = 0.0
+    encoder_seconds: float | None = None
 
     def add(self, scan: str, summary: Summary) -> None:
         """Take in what a step says of one scan."""
@@ -48,6 +53,8 @@ class Report:
         self.counts.update(summary.counts)
         if summary.problems:
             self.problems[scan] = summary.problems
+        if summary.encoder_seconds is not None:
+            self.encoder_seconds = (self.encoder_seconds or 0.0) + summary.encoder_seconds
 
     def as_json(self) -> dict[str, Any]:
         """Return what `--json` prints."""
@@ -62,4 +69,10 @@ class Report:
             },
             "failures": dict(sorted(self.failures.items())),
             "seconds": round(self.seconds, 3),
+            **self._encoder(),
         }
+
+    def _encoder(self) -> dict[str, float]:
+        if self.encoder_seconds is None:
+            return {}
+        return {"encoder_seconds": round(self.encoder_seconds, 3)}

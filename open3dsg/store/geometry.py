@@ -16,6 +16,7 @@ from open3dsg.datasets.scan import BACKGROUND
 from open3dsg.db import ledger
 from open3dsg.db.copying import copy_in
 from open3dsg.db.queries import execute, fetch_value
+from open3dsg.store.captions import CAPTIONS
 from open3dsg.store.cloud import read_cloud, write_cloud
 from open3dsg.store.frames import FRAME_COLUMNS, frame_row
 
@@ -77,6 +78,7 @@ def write_geometry(
         changed = moved_instances(before.cloud.instance, scan.cloud.instance)
         changed |= _turned_surfaces(connection, scan_id, before.labels, scan.labels)
         drop_instances(connection, scan_id, changed, downstream)
+        _drop_said(connection, scan_id, _renamed(before.labels, scan.labels))
         if not _same_points(before.cloud, scan.cloud):
             execute(connection, "points_clear", {"scan_id": scan_id})
             write_cloud(connection, scan_id, scan.cloud)
@@ -113,7 +115,8 @@ def relabel_instances(
     held = _held(connection, scan_id)
     turned = _turned_surfaces(connection, scan_id, before, before | dict(labels))
     drop_instances(connection, scan_id, turned, downstream)
-    numbers = [number for number, label in labels.items() if before[number] != label]
+    numbers = _renamed(before, labels)
+    _drop_said(connection, scan_id, numbers)
     named = {"scan_id": scan_id, "numbers": numbers, "label_ids": [ids[labels[number]] for number in numbers]}
     execute(connection, "instance_set_labels", named)
     execute(connection, "built_members_follow", {"scan_id": scan_id})
@@ -133,6 +136,21 @@ def drop_instances(
     if numbers:
         execute(connection, "instance_drop_work", {"scan_id": scan_id, "numbers": sorted(numbers)})
         ledger.mark_stale(connection, scan_id, downstream)
+
+
+def _renamed(before: Mapping[int, str], after: Mapping[int, str]) -> list[int]:
+    """Return the instances of both that are called otherwise now."""
+    return [number for number, label in after.items() if before.get(number, label) != label]
+
+
+def _drop_said(connection: Connection[Any], scan_id: int, numbers: Collection[int]) -> None:
+    """Drop what was said of some instances under the names they had, and mark that work as stale.
+
+    What rules say knows no names, and stays.
+    """
+    if numbers:
+        renamed = {"scan_id": scan_id, "step": CAPTIONS, "numbers": sorted(numbers)}
+        execute(connection, "captions_drop_renamed", renamed)
 
 
 def _read(connection: Connection[Any], scan_id: int, name: str) -> _Before | None:
@@ -197,9 +215,8 @@ def _changes(before: _Before, cloud: Cloud, labels: Mapping[int, str]) -> dict[s
     new = set(np.unique(cloud.instance).tolist()) - {BACKGROUND}
     same_points = np.array_equal(before.cloud.xyz_m, cloud.xyz_m)
     moved = moved_instances(before.cloud.instance, cloud.instance) if same_points else old & new
-    renamed = [number for number in before.labels.keys() & labels if before.labels[number] != labels[number]]
     return {
-        "labels_changed": len(renamed),
+        "labels_changed": len(_renamed(before.labels, labels)),
         "instances_kept": len((old & new) - moved),
         "instances_changed": len(old & new & moved),
         "instances_new": len(new - old),

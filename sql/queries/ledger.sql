@@ -26,7 +26,7 @@ SET step_version = excluded.step_version,
     stale = false
 
 -- name: ledger_other_options
-SELECT options
+SELECT options, step_version
 FROM ledger
 WHERE scan_id = %(scan_id)s AND step = %(step)s AND variant = %(variant)s AND options_hash <> %(options_hash)s
 LIMIT 1

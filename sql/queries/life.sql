@@ -7,7 +7,8 @@ SELECT v.dataset, v.scan, v.split, v.points, v.frames, v.instances, v.subgraphs,
         WHERE l.scan_id = v.scan_id) AS problems,
        (SELECT coalesce(jsonb_agg(done), '[]')
         FROM (SELECT step, variant, max(finished_at) AS finished, count(*) FILTER (WHERE NOT stale) AS chunks,
-                     max(chunks) AS of, min(step_version) AS version, bool_or(stale) AS stale
+                     max(chunks) AS of, min(step_version) AS version, bool_or(stale) AS stale,
+                     bool_or(options ? 'imported') AS imported
               FROM ledger
               WHERE scan_id = v.scan_id
               GROUP BY step, variant

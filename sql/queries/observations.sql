@@ -11,22 +11,13 @@ JOIN term t ON t.term_id = i.label_id
 WHERE i.scan_id = %(scan_id)s AND lower(t.text) = ANY (%(labels)s)
 
 -- name: observation_clear
-WITH features AS (DELETE FROM node_feature WHERE scan_id = %(scan_id)s)
+WITH features AS (DELETE FROM node_feature WHERE scan_id = %(scan_id)s),
+     pair_features AS (DELETE FROM pair_feature WHERE scan_id = %(scan_id)s),
+     captions AS (DELETE FROM relation_caption WHERE scan_id = %(scan_id)s)
 DELETE FROM observation WHERE scan_id = %(scan_id)s
 
 -- name: instances_seen
 SELECT instance_no, count(*) FROM observation WHERE scan_id = %(scan_id)s GROUP BY instance_no
-
--- name: best_observations
--- The frames that show each instance best, by the share of it that is visible.
-SELECT o.instance_no, o.frame_no, o.pixel_box, o.pixels
-FROM (SELECT o.*,
-             row_number() OVER (PARTITION BY o.instance_no
-                                ORDER BY o.visibility_ratio DESC, o.visible_points DESC, o.frame_no) AS place
-      FROM observation o
-      WHERE o.scan_id = %(scan_id)s) AS o
-WHERE o.place <= %(top_k)s
-ORDER BY o.instance_no, o.place
 
 -- name: frames_with_cameras
 SELECT frame_no, image_uri, image_size, image_intrinsics, depth_size, depth_intrinsics, t_world_camera

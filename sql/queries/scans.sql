@@ -39,6 +39,8 @@ SELECT colour_source FROM scan WHERE scan_id = %(scan_id)s
 -- Frames take their observations with them; instances stay, since annotations may speak of them.
 WITH blocks AS (DELETE FROM point_block WHERE scan_id = %(scan_id)s),
      features AS (DELETE FROM node_feature WHERE scan_id = %(scan_id)s),
+     pair_features AS (DELETE FROM pair_feature WHERE scan_id = %(scan_id)s),
+     captions AS (DELETE FROM relation_caption WHERE scan_id = %(scan_id)s),
      built AS (DELETE FROM subgraph WHERE scan_id = %(scan_id)s AND method <> '3dssg'),
      samples AS (DELETE FROM instance_sample WHERE scan_id = %(scan_id)s),
      pairs AS (DELETE FROM pair WHERE scan_id = %(scan_id)s)
@@ -73,6 +75,12 @@ WHERE i.scan_id = %(scan_id)s AND i.instance_no = new.instance_no
 -- What was made of some instances; the steps make it again.
 WITH features AS (DELETE FROM node_feature
                   WHERE scan_id = %(scan_id)s AND instance_no = ANY (%(numbers)s::integer[])),
+     pair_features AS (DELETE FROM pair_feature
+                       WHERE scan_id = %(scan_id)s
+                         AND (instance_a = ANY (%(numbers)s::integer[]) OR instance_b = ANY (%(numbers)s::integer[]))),
+     captions AS (DELETE FROM relation_caption
+                  WHERE scan_id = %(scan_id)s
+                    AND (subject_no = ANY (%(numbers)s::integer[]) OR object_no = ANY (%(numbers)s::integer[]))),
      samples AS (DELETE FROM instance_sample
                  WHERE scan_id = %(scan_id)s AND instance_no = ANY (%(numbers)s::integer[])),
      pairs AS (DELETE FROM pair
@@ -98,7 +106,9 @@ SELECT options -> 'surfaces' FROM ledger WHERE scan_id = %(scan_id)s AND step = 
 -- name: work_counts
 SELECT (SELECT count(*) FROM observation WHERE scan_id = %(scan_id)s) AS observations,
        (SELECT count(*) FROM node_feature WHERE scan_id = %(scan_id)s) AS features,
-       (SELECT count(*) FROM pair WHERE scan_id = %(scan_id)s) AS pairs
+       (SELECT count(*) FROM pair WHERE scan_id = %(scan_id)s) AS pairs,
+       (SELECT count(*) FROM pair_feature WHERE scan_id = %(scan_id)s) AS pair_features,
+       (SELECT count(*) FROM relation_caption WHERE scan_id = %(scan_id)s) AS captions
 
 -- name: instance_staging
 CREATE TEMPORARY TABLE instance_staging (LIKE instance) ON COMMIT DROP

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from open3dsg.encoders.registry import load_encoder
+from open3dsg.encoders.registry import load_node_encoder
 from open3dsg.errors import UserError
 from open3dsg.query.nodes import search_nodes
 from open3dsg.steps.features import DumpNodes, FeatureOptions
@@ -17,6 +17,8 @@ from open3dsg.store.encoders import activate_encoder, find_encoder
 from tests import miniature as mini
 from tests import toy_encoder
 from tests.db.pipeline import KEY, Database, content, expected_visible, ingest, observe, rows
+
+NONE = {"crops_shared": 0, "instances_unseen": 0, "instances_unqualified": 0}
 
 
 def test_observe_resumes_replaces_and_forgets_features(
@@ -57,7 +59,7 @@ def test_embeddings_equal_the_mean_over_the_best_frames(
     ingest(root)(database, mini.NAME)
     observe()(database, KEY)
     summary = DumpNodes(FeatureOptions("toy", top_k_frames=2, scales=1))(database, KEY)
-    assert summary.counts == {"nodes": 4, "views": 8, "instances_unseen": 0}
+    assert summary.counts == {"nodes": 4, "views": 8, "crops": 8, "photos": 4, **NONE}
     for number, embedding, frames, boxes, weights in rows(
         database, "SELECT instance_no, embedding, frame_nos, boxes, weights FROM node_feature"
     ):
@@ -84,7 +86,7 @@ def test_pixel_encoders_see_the_pixels_themselves(database: Database, root: Path
 def test_features_resume_at_the_chunk_and_follow_their_options(
     database: Database, root: Path, encoders: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("open3dsg.steps.features.CHUNK", 1)
+    monkeypatch.setattr("open3dsg.steps.features.nodes.CHUNK", 1)
     ingest(root)(database, mini.NAME)
     observe()(database, KEY)
     dump = DumpNodes(FeatureOptions("toy"))
@@ -103,11 +105,8 @@ def test_features_resume_at_the_chunk_and_follow_their_options(
     ):
         DumpNodes(other)(database, KEY)
     assert content(database) == whole
-    assert DumpNodes(other, replace=True)(database, KEY).counts == {
-        "nodes": 4,
-        "views": 16,
-        "instances_unseen": 0,
-    }
+    replaced = DumpNodes(other, replace=True)(database, KEY).counts
+    assert replaced == {"nodes": 4, "views": 16, "crops": 16, "photos": 16, **NONE}
     after = content(database)
     assert [row[3] for row in after["ledger"] if row[1] == "features.nodes"] == [0, 1, 2, 3]
     assert DumpNodes(other, force=True)(database, KEY).counts["nodes"] == 4
@@ -123,10 +122,11 @@ def test_a_later_revision_takes_the_name_once_it_has_as_many_nodes(
         observe()(database, f"3rscan/{name}")
         DumpNodes(FeatureOptions("toy"))(database, f"3rscan/{name}")
     monkeypatch.setattr(toy_encoder.Toy, "revision", "a later one")
-    monkeypatch.setattr("open3dsg.steps.features._encoder", load_encoder)
+    monkeypatch.setattr("open3dsg.steps.features.nodes.node_encoder", load_node_encoder)
     for name, takes_over in ((mini.NAME, False), ("second", True)):
         DumpNodes(FeatureOptions("toy"))(database, f"3rscan/{name}")
-        assert activate_encoder(database, find_encoder(database, "toy@a later one")) is takes_over
+        remark = activate_encoder(database, find_encoder(database, "toy@a later one"))
+        assert (remark is None) is takes_over
         assert (find_encoder(database, "toy").revision == "a later one") is takes_over
 
 
