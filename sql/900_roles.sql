@@ -100,7 +100,9 @@ BEGIN
     IF to_regrole('open3dsg_writer') IS NOT NULL
        AND pg_has_role((SELECT proowner FROM pg_proc WHERE oid = 'create_node_index_v1'::regproc), 'USAGE')
     THEN
-        GRANT EXECUTE ON FUNCTION create_node_index_v1 TO open3dsg_writer;
+        GRANT EXECUTE ON FUNCTION create_node_index_v1, create_pair_index_v1, create_index_beside_v1, replace_index_v1
+            TO open3dsg_writer;
+        GRANT EXECUTE ON FUNCTION drop_unused_indexes_v1 TO open3dsg_writer;
     END IF;
 
     -- The job queue, which a migration may have put into a schema of its own.

@@ -2,6 +2,8 @@
 -- package created stay listed here until the migration that retires them.
 DROP FUNCTION IF EXISTS prune_terms_v1, delete_scan_v1, missing_frames_v1, storage_report_v1, classify_nodes_v1, search_nodes_v1,
     uses_node_index_v1, search_nodes_statement_v1, node_join_v1, node_conditions_v1, create_node_index_v1,
-    term_vector_v1,
+    term_vector_v1, drop_unused_indexes_v1, feature_diff_v1,
+    replace_index_v1, create_index_beside_v1, create_pair_index_v1, build_index_v1, vector_index_lock_v1, feature_stats_v1,
+    feature_units_v1, pair_index_memory_v1, pair_index_name_v1,
     node_index_memory_v1, node_index_name_v1, find_encoder_v1;
-DROP VIEW IF EXISTS v_subgraph, v_subgraph_relation, v_pair_frame, v_scan, v_evidence, v_relationship, v_node;
+DROP VIEW IF EXISTS v_unit_pair, v_unit_member, v_relation_caption, v_subgraph, v_subgraph_relation, v_pair_frame, v_scan, v_evidence, v_relationship, v_node;

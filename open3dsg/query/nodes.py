@@ -85,7 +85,7 @@ def search_nodes(
     for text in texts:
         parameters = {
             "query": Vector(query_vector(connection, stored, text)),
-            "encoder": f"{stored.name}@{stored.revision}",
+            "encoder": stored.full_name,
             "k": k,
             "filters": Jsonb(filters.as_json()),
         }

@@ -13,6 +13,7 @@ from open3dsg.db.connect import connect
 from tests import miniature as mini
 from tests import toy_encoder
 from tests.conftest import as_url
+from tests.db.pipeline import GRAPH, KEY, Database, ingest, observe
 
 
 @pytest.fixture
@@ -37,3 +38,11 @@ def fresh(new_database: Callable[..., str], template: str) -> Iterator[psycopg.C
     with connect(as_url(new_database("fresh", template=template))) as connection:
         connection.autocommit = True
         yield connection
+
+
+@pytest.fixture
+def graph(database: Database, root: Path, encoders: None) -> None:
+    """A scan with the six pairs of its four instances."""
+    ingest(root)(database, mini.NAME)
+    observe()(database, KEY)
+    GRAPH(database, KEY)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 
 from open3dsg.db.copying import copy_in
-from open3dsg.steps.features import COLUMNS
+from open3dsg.steps.features.nodes import COLUMNS
 
 
 def write_encoder(database: psycopg.Connection[Any], dimension: int) -> None:

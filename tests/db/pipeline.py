@@ -10,6 +10,7 @@ import psycopg
 
 from open3dsg.datasets.threerscan import ThreeRScan
 from open3dsg.geometry.thresholds import VisibilityThresholds
+from open3dsg.steps.graph import Graph, GraphOptions
 from open3dsg.steps.ingest import Ingest
 from open3dsg.steps.observe import Observe, ObserveOptions
 from tests import miniature as mini
@@ -17,6 +18,9 @@ from tests import miniature as mini
 Database = psycopg.Connection[Any]
 THRESHOLDS = VisibilityThresholds(min_points=3, min_ratio=0.1, enough_points=5)
 KEY = f"3rscan/{mini.NAME}"
+# The miniature has few points.
+GRAPH = Graph(GraphOptions(instance_points=20, pair_points=50))
+FULL_GRAPH = Graph(GraphOptions(instance_points=20, pair_points=50, full=True, max_distance_m=None))
 
 
 def ingest(root: Path, *, force: bool = False) -> Ingest:

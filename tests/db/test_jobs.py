@@ -104,7 +104,7 @@ def test_a_worker_writes_what_the_steps_write(
 
 
 def in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("open3dsg.steps.features.CHUNK", 1)
+    monkeypatch.setattr("open3dsg.steps.features.nodes.CHUNK", 1)
 
 
 def part(chunk: int, work: DumpNodes = DUMP) -> DumpNodes:

@@ -35,7 +35,7 @@ from tests.db.pipeline import KEY, Database, ingest, observe, rows
 
 @pytest.fixture(autouse=True)
 def _small_chunks(encoders: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("open3dsg.steps.features.CHUNK", 2)
+    monkeypatch.setattr("open3dsg.steps.features.nodes.CHUNK", 2)
 
 
 @pytest.mark.parametrize("file", [PLY, "sequence/frame-000002.color.jpg", "new.txt"])

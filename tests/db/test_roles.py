@@ -201,9 +201,16 @@ def test_a_reader_may_ask_all_that_can_be_asked(opened: Open, version: int) -> N
         reader.execute(f"SELECT * FROM {query}".encode())
     refused_to_reader = superuser.execute(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
-        " AND NOT has_function_privilege('open3dsg_reader', oid, 'EXECUTE')"
+        " AND NOT has_function_privilege('open3dsg_reader', oid, 'EXECUTE') ORDER BY proname"
     ).fetchall()
-    assert refused_to_reader == [("create_node_index_v1",)]
+    assert [name for (name,) in refused_to_reader] == [
+        "build_index_v1",
+        "create_index_beside_v1",
+        "create_node_index_v1",
+        "create_pair_index_v1",
+        "drop_unused_indexes_v1",
+        "replace_index_v1",
+    ]
 
 
 def test_a_table_of_the_users_is_neither_opened_nor_in_the_way(opened: Open) -> None:
@@ -268,9 +275,19 @@ def test_building_the_index_calls_no_function_of_somebody_else(opened: Open, ver
         )
     writer.execute("SET maintenance_work_mem = '1MB'")
     writer.execute("SET open3dsg.index_memory = '1GB'")
-    writer.execute("SELECT create_node_index_v1('e')")
-    assert superuser.execute("SELECT count(*) > 0 FROM store_meta").fetchone() == (True,)
-    assert superuser.execute("SELECT to_regclass('node_feature_1_hnsw') IS NOT NULL").fetchone() == (True,)
+    for call in (
+        "create_node_index_v1('e')",
+        "create_pair_index_v1('e')",
+        "create_index_beside_v1('e')",
+        "replace_index_v1('e')",
+        "create_index_beside_v1('e', true)",
+        "replace_index_v1('e', true)",
+    ):
+        writer.execute(f"SELECT {call}".encode())
+        assert superuser.execute("SELECT count(*) > 0 FROM store_meta").fetchone() == (True,), call
+    for name in ("node_feature_1_hnsw", "pair_feature_1_hnsw"):
+        assert superuser.execute("SELECT to_regclass(%s) IS NOT NULL", [name]).fetchone() == (True,)
+    refused(writer, "SELECT build_index_v1('e', false, true)")
 
 
 @both_versions
