@@ -18,6 +18,7 @@ NAMES = {
     "term_id": "SELECT t.text FROM term t WHERE t.term_id = it.term_id",
     "label_id": "SELECT t.text FROM term t WHERE t.term_id = it.label_id",
     "predicate_id": "SELECT t.text FROM term t WHERE t.term_id = it.predicate_id",
+    "phrase_id": "SELECT t.text FROM term t WHERE t.term_id = it.phrase_id",
     "finished_at": None,
 }
 

@@ -49,7 +49,15 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "graph": LazyCommand(
         "open3dsg.cli.graph", "graph", "Cut scans into training units, with samples of their points."
     ),
-    "features": LazyCommand("open3dsg.cli.features", "features", "Compute embeddings of instances."),
+    "encoders": LazyCommand(
+        "open3dsg.cli.encoders",
+        "encoders",
+        "List the encoders of pictures and words, and check that one works.",
+    ),
+    "features": LazyCommand(
+        "open3dsg.cli.features", "features", "Compute embeddings of instances and of pairs."
+    ),
+    "profile": LazyCommand("open3dsg.cli.profile", "profile", "Measure what encoders cost."),
     "jobs": LazyCommand(
         "open3dsg.cli.jobs", "jobs", "Share steps out over workers, on this machine and on others."
     ),
@@ -62,7 +70,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "show": LazyCommand(
         "open3dsg.cli.show",
         "show",
-        "Draw instances on the photos of their scan, and list those that no photo shows.",
+        "Draw instances on photos, list those that no photo shows, and how they relate.",
     ),
     "export": LazyCommand(
         "open3dsg.cli.export", "export", "Write what the store holds to files that other programs read."

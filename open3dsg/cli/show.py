@@ -18,6 +18,7 @@ from open3dsg.cli.output import (
     progress,
 )
 from open3dsg.cli.session import open_for_work
+from open3dsg.cli.show_captions import captions
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _SCAN = "The scan: its name, or DATASET/NAME."
 
 @click.group()
 def show() -> None:
-    """Draw instances on the photos of their scan, and list those that no photo shows."""
+    """Draw instances on photos, list those that no photo shows, and how they relate."""
 
 
 @show.command(epilog="Example: open3dsg show masks --scan 7272e16c-a01b-20f6-8961-a0927b4a7629 --out masks")
@@ -196,3 +197,6 @@ def _print_missing(found: MissingFrames, *, listed: bool) -> None:
         count, some = len(found.not_observed), found.not_observed[0]
         which = f"scan {some} is" if count == 1 else f"{count} scans, such as {some}, are"
         message(f"{which} not observed, or not since instances changed: run `open3dsg observe`")
+
+
+show.add_command(captions)

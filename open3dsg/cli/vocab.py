@@ -150,7 +150,7 @@ def _embed(store: Store, name: str, encoders: Sequence[Any]) -> dict[str, int]:
     with progress("embed", len(encoders)) as advance:
         for encoder in encoders:
             stored = register_encoder(store.connection, encoder)
-            done[f"{stored.name}@{stored.revision}"] = embed_vocabularies(store.connection, stored, name)
+            done[stored.full_name] = embed_vocabularies(store.connection, stored, name)
             advance(stored.name)
     return done
 

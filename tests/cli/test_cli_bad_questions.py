@@ -124,7 +124,7 @@ def test_hits_of_several_scans_are_no_scene(run: Run, tmp_path: Path) -> None:
         (("observe", "--min-ratio", "nan"), "--min-ratio is nan"),
         (("observe", "--border", -1), "--border is -1"),
         (("features", "dump"), "say --nodes"),
-        (("features", "dump", "--nodes", "--encoder", "nope"), "known: conse, rooms, toy, toypixels"),
+        (("features", "dump", "--nodes", "--encoder", "nope"), "no encoder is called 'nope'; known: "),
         ((*DUMP, "--scan", "nope"), "no scan 'nope' in the store"),
         ((*DUMP, "--scales", 0), "--scales is 0"),
         ((*DUMP, "--top-k-frames", 0), "--top-k-frames is 0"),

@@ -46,7 +46,11 @@ def test_each_step_says_what_it_did_and_skips_it_the_next_time(steps: dict[str, 
     for name, counts in (
         ("ingest", "frames 12, instances 12, objects 4, points 960, subgraphs 1, triples 4"),
         ("observe", "frames 12, observations 48"),
-        ("dump", "instances_unseen 0, nodes 12, views 144"),
+        (
+            "dump",
+            "crops 144, crops_shared 0, instances_unqualified 0, instances_unseen 0, nodes 12, photos 12,"
+            " views 144",
+        ),
     ):
         first, again = steps[name], steps[f"{name} again"].json
         assert first.code == 0, first.err

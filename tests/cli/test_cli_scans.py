@@ -110,7 +110,8 @@ def test_labels_of_ones_own(run: Run, database: Database, tmp_path: Path, refuse
     done = run("scans", "relabel", "--labels", table)
     assert done.code == 0, done.err
     assert done.out.splitlines()[1].strip() == (
-        "features_dropped 0, features_kept 8, labels_changed 2, observations_dropped 0, observations_kept 32,"
+        "captions_dropped 0, captions_kept 0, features_dropped 0, features_kept 8, labels_changed 2,"
+        " observations_dropped 0, observations_kept 32, pair_features_dropped 0, pair_features_kept 0,"
         " pairs_dropped 0, pairs_kept 0"
     )
     named = database.execute("SELECT scan, label FROM v_node WHERE label IN ('desk', 'painting')").fetchall()

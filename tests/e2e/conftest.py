@@ -47,7 +47,8 @@ def fill(url: str, folder: Path, *, scans: int, seed: int) -> Store:
     store.run("ingest", "3rscan", str(store.rooms), "--dataset", "rooms")
     store.run("observe")
     store.run("graph", "build")
-    store.run("features", "dump", "--nodes", "--encoder", "rooms")
+    # Ten frames of a room are observed: what one of them shows is embedded as well.
+    store.run("features", "dump", "--nodes", "--encoder", "rooms", "--min-frames", "1")
     return store
 
 
