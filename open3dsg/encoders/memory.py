@@ -177,6 +177,7 @@ class _Meter:
 
     def __init__(self, device: str) -> None:
         self.gpu = device if device.startswith("cuda") else None
+        _give_back()  # what others freed, lest it come off the first part
         self.at_start = self.resident_peak = _resident()
         self.imported = 0
         self.parts: list[Part] = []
