@@ -11,6 +11,7 @@ import pytest
 
 from open3dsg.db.connect import connect
 from tests import miniature as mini
+from tests import open3dsg_files as published
 from tests import toy_encoder
 from tests.conftest import as_url
 from tests.db.pipeline import GRAPH, KEY, Database, ingest, observe
@@ -46,3 +47,18 @@ def graph(database: Database, root: Path, encoders: None) -> None:
     ingest(root)(database, mini.NAME)
     observe()(database, KEY)
     GRAPH(database, KEY)
+
+
+@pytest.fixture
+def graphs(tmp_path: Path) -> Path:
+    """Two subgraphs of the miniature, with instances 2 and 4 in both; (2, 7) comes in one direction only."""
+    folder = tmp_path / "preprocessed"
+    published.write_graph(folder, f"{mini.NAME}-0", [4, 1, 2])
+    published.write_graph(folder, f"{mini.NAME}-1", [7, 4, 2], [(7, 4), (4, 7), (2, 7), (2, 4), (4, 2)])
+    return folder
+
+
+@pytest.fixture
+def scanned(database: Database, root: Path, encoders: None) -> Database:
+    ingest(root)(database, mini.NAME)
+    return database
