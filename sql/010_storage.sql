@@ -11,3 +11,6 @@ ALTER TABLE pair ALTER COLUMN point_ids SET STORAGE EXTERNAL;
 
 -- Tokens are packed before they come here.
 ALTER TABLE pair_tokens ALTER COLUMN tokens SET STORAGE EXTERNAL;
+
+-- Weights do not compress.
+ALTER TABLE checkpoint_part ALTER COLUMN data SET STORAGE EXTERNAL;

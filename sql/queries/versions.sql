@@ -51,12 +51,15 @@ SELECT drop_unused_indexes_v1(%(encoder)s)
 SELECT views FROM encoder WHERE encoder_id = %(encoder_id)s FOR UPDATE
 
 -- name: encoder_delete_unused
--- An encoder that features and the ledger know nothing of, with the words that it embedded.
+-- An encoder that features, runs and the ledger know nothing of, with the words that it embedded.
 DELETE FROM encoder
 WHERE encoder_id = %(encoder_id)s
   AND NOT EXISTS (SELECT FROM node_feature f WHERE f.encoder_id = %(encoder_id)s)
   AND NOT EXISTS (SELECT FROM pair_feature f WHERE f.encoder_id = %(encoder_id)s)
   AND NOT EXISTS (SELECT FROM relation_caption c WHERE c.encoder_id = %(encoder_id)s)
+  AND NOT EXISTS (SELECT FROM run r
+                  WHERE %(encoder_id)s IN (r.node_encoder_id, r.relation_encoder_id, r.words_encoder_id))
+  AND NOT EXISTS (SELECT FROM prediction p WHERE %(encoder_id)s IN (p.node_words_id, p.relation_words_id))
   AND NOT EXISTS (SELECT FROM ledger WHERE variant = %(variant)s AND step = ANY (%(steps)s))
 
 -- name: encoder_revisions

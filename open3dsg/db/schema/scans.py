@@ -42,17 +42,18 @@ metadata = MetaData(
 )
 
 
-def _scan_id() -> Column[int]:
+def scan_id() -> Column[int]:
     """Key to the scan itself, for tables that no other table of the scan stands above."""
     return Column("scan_id", BigInteger, ForeignKey("scan.scan_id", ondelete="CASCADE"), primary_key=True)
 
 
-def _scan_id_of_parent() -> Column[int]:
+def scan_id_of_parent() -> Column[int]:
     """Part of a key to a parent table, which holds the key to the scan: one check a row less."""
     return Column("scan_id", BigInteger, primary_key=True)
 
 
-def _instance_key(*columns: str) -> ForeignKeyConstraint:
+def instance_key(*columns: str) -> ForeignKeyConstraint:
+    """Key of a part of a scan to its instance, whose number is in `columns`."""
     return ForeignKeyConstraint(
         ["scan_id", *columns], ["instance.scan_id", "instance.instance_no"], ondelete="CASCADE"
     )
@@ -102,6 +103,14 @@ vocabulary_term = Table(
     ),
     Column("term_id", Integer, ForeignKey("term.term_id"), primary_key=True),
     Column("position", Integer, comment="place in the list, from 0; null where the list has no order"),
+    Column(
+        "stands_for",
+        Integer,
+        ForeignKey("term.term_id"),
+        comment="the term that is meant where this one is the nearest: another wording of it; null: itself",
+    ),
+    CheckConstraint("stands_for <> term_id", name="stands_for"),
+    Index(None, "stands_for"),
 )
 
 _VIEWS = "what it is shown: crops, pixels, tokens (it makes them of crops), boxes or text"
@@ -173,7 +182,7 @@ scan = Table(
 point_block = Table(
     "point_block",
     metadata,
-    _scan_id(),
+    scan_id(),
     Column("block_no", Integer, primary_key=True),
     Column("point_count", Integer, nullable=False),
     Column("xyz_m", LargeBinary, nullable=False, comment="float32 little-endian, point by point"),
@@ -189,7 +198,7 @@ point_block = Table(
 frame = Table(
     "frame",
     metadata,
-    _scan_id(),
+    scan_id(),
     Column("frame_no", Integer, primary_key=True),
     Column("image_uri", Text, nullable=False),
     Column("image_size", ARRAY(Integer), nullable=False, comment="width, height"),
@@ -210,7 +219,7 @@ frame = Table(
 instance = Table(
     "instance",
     metadata,
-    _scan_id(),
+    scan_id(),
     Column("instance_no", Integer, primary_key=True, comment="the dataset's own number"),
     Column("label_id", Integer, ForeignKey("term.term_id"), nullable=False),
     Column("point_count", Integer, nullable=False),
@@ -227,7 +236,7 @@ instance = Table(
 observation = Table(
     "observation",
     metadata,
-    _scan_id_of_parent(),
+    scan_id_of_parent(),
     Column("instance_no", Integer, primary_key=True),
     Column("frame_no", Integer, primary_key=True),
     Column("visible_points", Integer, nullable=False),
@@ -235,7 +244,7 @@ observation = Table(
     Column("visibility_ratio", REAL, nullable=False, comment="visible points / points of the instance"),
     Column("pixel_box", ARRAY(SmallInteger), nullable=False, comment="x0, y0, x1, y1 inclusive, depth grid"),
     Column("pixels", LargeBinary, nullable=False, comment="packed pixel ids, see docs/data-model.md"),
-    _instance_key("instance_no"),
+    instance_key("instance_no"),
     ForeignKeyConstraint(["scan_id", "frame_no"], ["frame.scan_id", "frame.frame_no"], ondelete="CASCADE"),
     Index(None, "scan_id", "frame_no"),
 )
@@ -243,21 +252,21 @@ observation = Table(
 node_feature = Table(
     "node_feature",
     metadata,
-    _scan_id_of_parent(),
+    scan_id_of_parent(),
     Column("encoder_id", Integer, ForeignKey("encoder.encoder_id", ondelete="CASCADE"), primary_key=True),
     Column("instance_no", Integer, primary_key=True),
     Column("embedding", HALFVEC(), nullable=False, comment="unit length; absent row: no feature"),
     Column("frame_nos", ARRAY(Integer), nullable=False, comment="evidence: the frame of each view"),
     Column("boxes", ARRAY(SmallInteger), nullable=False, comment="x0, y0, x1, y1 a view, on the photo"),
     Column("weights", ARRAY(REAL), nullable=False, comment="weight of each view in the mean"),
-    _instance_key("instance_no"),
+    instance_key("instance_no"),
     Index(None, "encoder_id"),
 )
 
 pair_feature = Table(
     "pair_feature",
     metadata,
-    _scan_id_of_parent(),
+    scan_id_of_parent(),
     Column("encoder_id", Integer, ForeignKey("encoder.encoder_id", ondelete="CASCADE"), primary_key=True),
     Column("instance_a", Integer, primary_key=True),
     Column("instance_b", Integer, primary_key=True),
@@ -270,8 +279,8 @@ pair_feature = Table(
     Column("frame_nos", ARRAY(Integer), nullable=False, comment="evidence: the frame of each view"),
     Column("boxes", ARRAY(SmallInteger), nullable=False, comment="x0, y0, x1, y1 a view, on the photo"),
     Column("weights", ARRAY(REAL), nullable=False, comment="weight of each view in the mean"),
-    _instance_key("instance_a"),
-    _instance_key("instance_b"),
+    instance_key("instance_a"),
+    instance_key("instance_b"),
     CheckConstraint("instance_a < instance_b", name="order"),
     Index(None, "encoder_id"),
     Index(None, "scan_id", "instance_a"),
@@ -284,7 +293,7 @@ _PAIR_FEATURE = ("scan_id", "encoder_id", "instance_a", "instance_b")
 pair_tokens = Table(
     "pair_tokens",
     metadata,
-    _scan_id_of_parent(),
+    scan_id_of_parent(),
     Column("encoder_id", Integer, primary_key=True),
     Column("instance_a", Integer, primary_key=True),
     Column("instance_b", Integer, primary_key=True),
@@ -311,7 +320,7 @@ pair_tokens = Table(
 relation_caption = Table(
     "relation_caption",
     metadata,
-    _scan_id_of_parent(),
+    scan_id_of_parent(),
     Column("encoder_id", Integer, ForeignKey("encoder.encoder_id", ondelete="CASCADE"), primary_key=True),
     Column("subject_no", Integer, primary_key=True),
     Column("object_no", Integer, primary_key=True),
@@ -323,8 +332,8 @@ relation_caption = Table(
         comment="the words between the two names, a term whose embedding stands in term_embedding; null:"
         " none were found",
     ),
-    _instance_key("subject_no"),
-    _instance_key("object_no"),
+    instance_key("subject_no"),
+    instance_key("object_no"),
     CheckConstraint("subject_no <> object_no", name="not_self"),
     Index(None, "encoder_id"),
     Index(None, "phrase_id"),
@@ -336,7 +345,7 @@ relation_caption = Table(
 subgraph = Table(
     "subgraph",
     metadata,
-    _scan_id(),
+    scan_id(),
     Column("subgraph_no", Integer, primary_key=True),
     Column(
         "method",
@@ -354,21 +363,21 @@ subgraph = Table(
 subgraph_member = Table(
     "subgraph_member",
     metadata,
-    _scan_id_of_parent(),
+    scan_id_of_parent(),
     Column("subgraph_no", Integer, primary_key=True),
     Column("instance_no", Integer, primary_key=True),
     Column("label_id", Integer, ForeignKey("term.term_id"), nullable=False),
     ForeignKeyConstraint(
         ["scan_id", "subgraph_no"], ["subgraph.scan_id", "subgraph.subgraph_no"], ondelete="CASCADE"
     ),
-    _instance_key("instance_no"),
+    instance_key("instance_no"),
     Index(None, "scan_id", "instance_no"),
 )
 
 relationship = Table(
     "relationship",
     metadata,
-    _scan_id_of_parent(),
+    scan_id_of_parent(),
     Column("subgraph_no", Integer, primary_key=True),
     Column("subject_no", Integer, primary_key=True),
     Column("object_no", Integer, primary_key=True),
@@ -390,7 +399,7 @@ _POINT_IDS = "mod(octet_length(point_ids), 4) = 0 AND octet_length(point_ids) > 
 instance_sample = Table(
     "instance_sample",
     metadata,
-    _scan_id_of_parent(),
+    scan_id_of_parent(),
     Column("instance_no", Integer, primary_key=True),
     Column(
         "point_ids",
@@ -407,7 +416,7 @@ instance_sample = Table(
         comment="distance of the furthest sampled point from the centre",
     ),
     Column("neighbours", ARRAY(Integer), nullable=False, comment="instance numbers, ascending"),
-    _instance_key("instance_no"),
+    instance_key("instance_no"),
     CheckConstraint(_POINT_IDS, name="point_ids"),
     CheckConstraint("cardinality(centre_m) = 3", name="centre_m"),
     comment="the points of an instance that a model is shown, and the instances around it",
@@ -416,7 +425,7 @@ instance_sample = Table(
 pair = Table(
     "pair",
     metadata,
-    _scan_id_of_parent(),
+    scan_id_of_parent(),
     Column("instance_a", Integer, primary_key=True),
     Column("instance_b", Integer, primary_key=True),
     Column(
@@ -436,8 +445,8 @@ pair = Table(
     ),
     Column("closest_a", Integer, nullable=False, comment="place of a point in the scan"),
     Column("closest_b", Integer, nullable=False, comment="place of a point in the scan"),
-    _instance_key("instance_a"),
-    _instance_key("instance_b"),
+    instance_key("instance_a"),
+    instance_key("instance_b"),
     CheckConstraint("instance_a < instance_b", name="order"),
     CheckConstraint(_POINT_IDS, name="point_ids"),
     CheckConstraint("cardinality(offset_m) = 3", name="offset_m"),
@@ -448,7 +457,7 @@ pair = Table(
 ledger = Table(
     "ledger",
     metadata,
-    _scan_id(),
+    scan_id(),
     Column("step", Text, primary_key=True),
     Column("variant", Text, primary_key=True, comment="what of the step: an encoder's name, or empty"),
     Column("chunk", Integer, primary_key=True),

@@ -1,0 +1,1 @@
+"""Judging predictions against annotations, under the published protocol and a strict one."""

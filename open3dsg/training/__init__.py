@@ -1,0 +1,1 @@
+"""Training: batches that stream from the store, the network, its losses, the loop."""
