@@ -1,4 +1,4 @@
-"""What may be chosen of a run: its network, what it is shown, how it learns. Plain values, kept with the run."""
+"""What may be chosen of a run: network, what it is shown, how it learns. Plain values, kept with the run."""
 
 from __future__ import annotations
 
