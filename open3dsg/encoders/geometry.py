@@ -8,9 +8,9 @@ docs/relations.md has the rules, where their numbers come from, and how often th
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from open3dsg.encoders.support import check_options, revision_of
 from open3dsg.errors import UserError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 VERSION = 1  # raised by hand when the rules change
 
 CLOSE = "close by"  # said in both directions
+
+View: TypeAlias = Literal["frame", "scan"]
+Say: TypeAlias = Literal["first", "all"]
 
 _LEVEL = 0.1  # of a unit vector: a camera whose view is less level than this looks straight down or up
 
@@ -66,21 +69,43 @@ class Geometry:
 
     views: Literal["boxes"] = "boxes"
 
-    def __init__(self, name: str = "geometry", text: str = "minilm", rules: Rules | None = None) -> None:
-        """Take the name in the store, the sentence encoder of the phrases, and other numbers of the rules."""
+    def __init__(
+        self,
+        name: str = "geometry",
+        text: str = "minilm",
+        rules: Rules | None = None,
+        view: View = "frame",
+        say: Say = "first",
+    ) -> None:
+        """Take the name in the store, the sentence encoder of the phrases, and other numbers of the rules.
+
+        `view`: left, right, front and behind are as in the frame that shows both best, or, of `scan`, as a
+        viewer sees them who looks along the scan's +y: 3DSSG annotates them for one view a scan. `say`: of
+        `first` what holds first; of `all` of neighbours that they are close by, too, where they are.
+        """
         self.name = name
         self.text = text
         self._rules = rules or Rules()
+        self._view = view
+        self._say = say
 
     @classmethod
     def from_choices(cls, choices: Choices) -> Geometry:
         """Make it with the numbers of `choices.options`; UserError for one that it does not know."""
-        known = {"text": str, **{entry.name: float for entry in fields(Rules)}}
+        known = {"text": str, "view": str, "say": str, **{entry.name: float for entry in fields(Rules)}}
         check_options(choices, known, takes_path=False)
+        words = {"view": get_args(View), "say": get_args(Say)}
+        for option, allowed in words.items():
+            if choices.options.get(option, allowed[0]) not in allowed:
+                raise UserError(
+                    f"[encoders.{choices.name}] in the settings: {option} is {choices.options[option]!r}:"
+                    f" give {' or '.join(allowed)}"
+                )
         try:
             # 1 and 1.0 are the same rule, and of the same revision.
-            rules = Rules(**{name: float(value) for name, value in choices.options.items()})
-            return cls(choices.name, choices.text, rules)
+            numbers = {name: float(value) for name, value in choices.options.items() if name not in words}
+            chosen = {name: value for name, value in choices.options.items() if name in words}
+            return cls(choices.name, choices.text, Rules(**numbers), **chosen)
         except (ValueError, OverflowError) as error:
             raise UserError(f"[encoders.{choices.name}] in the settings: {error}") from error
 
@@ -93,8 +118,10 @@ class Geometry:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The numbers of the rules and their version."""
-        return {"version": VERSION, **asdict(self._rules)}
+        """The numbers of the rules and their version, and what else is not as it always was."""
+        words = {"view": self._view, "say": self._say}
+        chosen = {name: word for name, word in words.items() if word not in ("frame", "first")}
+        return {"version": VERSION, **asdict(self._rules), **chosen}
 
     @cached_property
     def revision(self) -> str:
@@ -106,18 +133,21 @@ class Geometry:
 
         The first of `RELATIONS` that holds in one direction and not in the other is said, in its other form
         where it is the object's; else ``close by``. Asked in the other direction, the answer is the other
-        form of the same.
+        form of the same. Of `say` = ``all``: ``to the left of and close by``.
         """
         import numpy as np
 
-        there, back = _both_ways(pairs)
+        there, back = _both_ways(pairs if self._view == "frame" else _seen_along_y(pairs))
         said = np.full(len(pairs.distance_m), "", dtype=object)
         for relation in RELATIONS:
             forward, backward = (relation.holds(way, self._rules) for way in (there, back))
             free = said == ""
             said[free & forward & ~backward] = relation.phrase
             said[free & backward & ~forward] = relation.other
-        said[(said == "") & (there.distance_m <= self._rules.close_m)] = CLOSE
+        close = there.distance_m <= self._rules.close_m
+        if self._say == "all":
+            said[close & np.isin(said, _BESIDE)] += f" and {CLOSE}"
+        said[(said == "") & close] = CLOSE
         phrases: list[str] = said.tolist()
         return phrases
 
@@ -190,6 +220,14 @@ def _both_ways(pairs: PairGeometry) -> tuple[_Way, _Way]:
     other = pairs.object_min_m, pairs.object_max_m
     rest = pairs.distance_m, pairs.T_world_camera
     return _Way(*subject, *other, *rest), _Way(*other, *subject, *rest)
+
+
+def _seen_along_y(pairs: PairGeometry) -> PairGeometry:
+    """Return the pairs as a camera sees them that looks along +y, level, whatever frames show."""
+    import numpy as np
+
+    along_y = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]], np.float64)
+    return replace(pairs, T_world_camera=np.broadcast_to(along_y, (len(pairs.distance_m), 4, 4)))
 
 
 def _touches(way: _Way, rules: Rules) -> NDArray[np.bool_]:
@@ -284,3 +322,5 @@ RELATIONS = (
     Relation("to the left of", "to the right of", _is_left),
     Relation("in front of", "behind", _is_in_front),
 )
+
+_BESIDE = tuple(phrase for relation in RELATIONS[-2:] for phrase in (relation.phrase, relation.other))

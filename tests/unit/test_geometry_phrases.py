@@ -119,6 +119,26 @@ def test_sides_are_those_of_the_viewer(T_world_camera: NDArray[Any] | None, phra
     assert SAY.relate(far) == [""]
 
 
+def test_the_view_of_the_scan_is_along_y_whatever_frames_show() -> None:
+    scan = Geometry(view="scan")
+    there = ((1, 0.4, 0), (1.5, 0.9, 0.9))
+    for seen in (None, camera(), camera(ahead=(0, -1, 0)), camera(ahead=(1, 0, 0))):
+        right_of = pairs(there, ((2, 0.4, 0), (2.4, 0.9, 0.9)), 0.5, seen)
+        assert scan.relate(right_of) == ["to the left of"]
+        further = pairs(there, ((1, 1.5, 0), (1.5, 2, 0.9)), 0.6, seen)
+        assert scan.relate(further) == ["in front of"]
+        assert scan.relate(turned(further)) == ["behind"]
+
+
+def test_all_that_holds_of_neighbours_is_said() -> None:
+    both = Geometry(view="scan", say="all")
+    subject, other = ((1.0, 0.4, 0), (1.5, 0.9, 0.9)), ((1.8, 0.4, 0), (2.2, 0.9, 0.9))
+    assert both.relate(pairs(subject, other, 0.3)) == ["to the left of and close by"]
+    assert both.relate(turned(pairs(subject, other, 0.3))) == ["to the right of and close by"]
+    assert both.relate(pairs(subject, other, 0.7)) == ["to the left of"]
+    assert both.relate(pairs(CHAIR, FLOOR, 0.0)) == ["standing on"]
+
+
 def test_the_longer_way_decides_between_side_and_depth() -> None:
     box: Box = ((1.7, 2.0, 0), (2.1, 2.6, 0.5))
     assert SAY.relate(pairs(TABLE, box, 0.25, camera())) == ["in front of"]
@@ -199,6 +219,19 @@ def test_a_pair_is_told_for_itself(told: PairGeometry) -> None:
 
 
 _CORNERS = ("subject_min_m", "subject_max_m", "object_min_m", "object_max_m")
+
+
+def test_the_revision_is_that_of_view_and_say_too() -> None:
+    assert Geometry(view="frame", say="first").revision == Geometry().revision
+    made = [Geometry(), Geometry(view="scan"), Geometry(say="all"), Geometry(view="scan", say="all")]
+    assert len({one.revision for one in made}) == 4
+
+
+def test_another_view_or_say_is_refused() -> None:
+    for option, value in (("view", "up"), ("say", "most")):
+        choices = Choices("geometry", Path("none"), options={option: value})
+        with pytest.raises(UserError, match=f"encoders.geometry. in the settings: {option} is '{value}': "):
+            Geometry.from_choices(choices)
 
 
 def test_the_revision_is_that_of_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
