@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from open3dsg.encoders.contract import Choices, PairGeometry
 
-VERSION = 1  # raised by hand when the rules change
+VERSION = 2  # raised by hand when the rules change
 
 CLOSE = "close by"  # said in both directions
 
@@ -47,6 +47,8 @@ class Rules:
     sunk_m: float = 0.6  # what lies on a thing begins no deeper below the top of its box
     tall_m: float = 1.5  # a thing of this height, such as a wall, carries on its very top alone:
     sunk_tall_m: float = 0.2
+    wall_share: float = 0.15  # as tall, and its footprint no wider than this share of its length: a wall,
+    # which is attached to what carries it
     flat_m: float = 0.4  # what is no higher lies, if it is wider than high; else it stands
     inside_share: float = 0.95  # of the volume of what is inside
     clear_m: float = 0.3  # what hangs begins so far above the foot of what holds it, or below its underside
@@ -258,6 +260,12 @@ def _rests(way: _Way, rules: Rules) -> NDArray[np.bool_]:
     return meets & (way.over >= rules.over_share) & sunk & higher
 
 
+def _is_wall_on(way: _Way, rules: Rules) -> NDArray[np.bool_]:
+    level = (way.high - way.low)[:, :2]
+    thin = level.min(axis=1) <= rules.wall_share * level.max(axis=1)
+    return _rests(way, rules) & thin & (way.height >= rules.tall_m)
+
+
 def _lies(way: _Way, rules: Rules) -> NDArray[np.bool_]:
     width: NDArray[np.float64] = (way.high - way.low)[:, :2].max(axis=1)
     return _rests(way, rules) & (way.height <= rules.flat_m) & (way.height < width)
@@ -313,6 +321,7 @@ class Relation(NamedTuple):
 
 # The first that holds is said: what carries or encloses before where it is, and both before how it looks.
 RELATIONS = (
+    Relation("attached to", "holding", _is_wall_on),
     Relation("lying on", "supporting", _lies),
     Relation("standing on", "supporting", _rests),
     Relation("attached to", "holding", _is_attached),

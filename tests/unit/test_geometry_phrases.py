@@ -62,6 +62,8 @@ def turned(told: PairGeometry) -> PairGeometry:
     ("subject", "other", "distance_m", "phrase", "back"),
     [
         (CHAIR, FLOOR, 0.02, "standing on", "supporting"),
+        (WALL, FLOOR, 0.02, "attached to", "holding"),
+        (((1, 3.5, 0), (2.8, 3.9, 2)), FLOOR, 0.02, "standing on", "supporting"),  # a bookshelf
         (CHAIR, ((0, 0, 0), (5, 4, 0)), 0.02, "standing on", "supporting"),
         (((1.2, 1.2, 0.7), (1.5, 1.4, 0.78)), TABLE, 0.01, "lying on", "supporting"),
         (((1.2, 1.2, 0.7), (1.4, 1.4, 1.1)), TABLE, 0.01, "standing on", "supporting"),
