@@ -89,6 +89,7 @@ def ingest_folder(
     check_force(chosen.force, chosen.scans)
     reader = open_reader(layout, root, arguments)
     names = _scan_names(reader, root, chosen.split, chosen.scans)
+    reader.attributes_of(names[0])  # one file for all scans: what is wrong with it is told once, not for each
     absent = [] if chosen.scans else reader.missing(chosen.split)
     work = Ingest(reader, chosen.dataset, layout, str(root.resolve()), chosen.force, chosen.replace)
     with open_for_work() as store:

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from open3dsg.datasets.attributes import ScanAttributes, find_objects, read_attributes
 from open3dsg.datasets.jsonfile import member, read_json, typed
 from open3dsg.datasets.layouts import WordList
 from open3dsg.datasets.paths import check_scan_name
@@ -119,6 +120,8 @@ class AnnotationReader:
     def __init__(self, folder: Path, dataset: str) -> None:
         """Read the annotations in `folder`; raises as `read_annotations` does."""
         self.annotations = read_annotations(folder)
+        objects = find_objects([folder])
+        self._attributes = {} if objects is None else read_attributes(objects)
         self._dataset = dataset
 
     @property
@@ -134,6 +137,10 @@ class AnnotationReader:
     def annotation_hash(self, name: str) -> str | None:
         """Return the hash of the scan's subgraphs, or None where the annotations lack it."""
         return self.annotations.hash_of(name)
+
+    def attributes_of(self, name: str) -> ScanAttributes | None:
+        """Return the attributes of the scan's instances, or None where `objects.json` lacks it."""
+        return self._attributes.get(name)
 
     def word_lists(self) -> Sequence[WordList]:
         """Return the classes and predicates."""

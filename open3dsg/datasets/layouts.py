@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from open3dsg.datasets.attributes import ScanAttributes
     from open3dsg.datasets.scan import Scan
 
 
@@ -45,6 +46,9 @@ class Reader(Protocol):
 
     def annotation_hash(self, name: str) -> str | None:
         """Return a hash of the scan's subgraphs, or None where there are none."""
+
+    def attributes_of(self, name: str) -> ScanAttributes | None:
+        """Return what is said of the scan's instances beside their labels, or None where nothing is."""
 
     def word_lists(self) -> Sequence[WordList]:
         """Return the lists of classes and predicates that come with the dataset."""

@@ -76,6 +76,9 @@ class Rgbd:
         """Return None: recordings come without scene graphs."""
         return None
 
+    def attributes_of(self, name: str) -> None:
+        """Return None: recordings come without annotations."""
+
     def word_lists(self) -> Sequence[WordList]:
         """Return nothing: recordings come without classes."""
         return ()

@@ -161,6 +161,9 @@ class ScanNet:
         """Return None: ScanNet comes without scene graphs."""
         return None
 
+    def attributes_of(self, name: str) -> None:
+        """Return None: ScanNet says nothing of objects but their labels."""
+
     def word_lists(self) -> Sequence[WordList]:
         """Return the classes `nyu40`, `scannet200` and `raw`, where their files are there."""
         return self.table.word_lists() if self.table else ()

@@ -104,6 +104,9 @@ class SceneZoo:
         """Return None: none of these datasets comes with scene graphs that are read."""
         return None
 
+    def attributes_of(self, name: str) -> None:
+        """Return None: none of these datasets says more of objects than their labels."""
+
     def word_lists(self) -> Sequence[WordList]:
         """Return the lists of classes that come with the dataset, where their files are there."""
         if not self._source.word_lists:

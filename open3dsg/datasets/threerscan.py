@@ -14,6 +14,8 @@
     ANNOTATIONS/                               as given, or ROOT/3DSSG_subset, or ROOT itself
       relationships_train.json, ...            subgraphs                                (annotations.py)
       classes.txt, relationships.txt
+    objects.json                               attributes of instances, the first of  (attributes.py)
+                                                 ANNOTATIONS, ROOT/3DSSG, ROOT/3DSSG_subset, ROOT
 
 Only the scan's folder is needed; the rest is read where it is there. The world is z-up, in metres, as the
 files have it. Poses are camera to world. The camera of the published files is OpenCV's (``y-down``: x right,
@@ -38,6 +40,7 @@ from typing import Any
 import numpy as np
 
 from open3dsg.datasets.annotations import Annotations, ScanAnnotation, has_annotations, read_annotations
+from open3dsg.datasets.attributes import ScanAttributes, find_objects, read_attributes
 from open3dsg.datasets.files import readable, unchanged
 from open3dsg.datasets.layouts import WordList, open_reader
 from open3dsg.datasets.paths import check_scan_name
@@ -102,6 +105,13 @@ class ThreeRScan:
         return next((read_annotations(folder) for folder in folders if has_annotations(folder)), None)
 
     @cached_property
+    def attributes(self) -> Mapping[str, ScanAttributes]:
+        """Scan -> attributes of its instances; empty without a file. Raises as `read_attributes` does."""
+        given = () if self._given_annotations is None else (self._given_annotations,)
+        objects = find_objects((*given, self._root / "3DSSG", self._root / "3DSSG_subset", self._root))
+        return {} if objects is None else read_attributes(objects)
+
+    @cached_property
     def splits(self) -> Mapping[str, tuple[str, ...]]:
         """Split -> names of its scans, present or not, ascending: by lists, 3RScan.json, annotations."""
         by_split: dict[str, set[str]] = {}
@@ -129,6 +139,13 @@ class ThreeRScan:
     def annotation_hash(self, name: str) -> str | None:
         """Return the hash of the scan's subgraphs, or None where the annotations lack it."""
         return self.annotations.hash_of(name) if self.annotations else None
+
+    def attributes_of(self, name: str) -> ScanAttributes | None:
+        """Return the attributes of the scan's instances, or None where `objects.json` lacks it.
+
+        Raises BadFileError where that file cannot be read.
+        """
+        return self.attributes.get(name)
 
     def word_lists(self) -> Sequence[WordList]:
         """Return the classes and predicates of the annotations."""

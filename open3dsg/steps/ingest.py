@@ -1,7 +1,7 @@
 """Ingest: a scan into `scan`, `point_block`, `frame` and `instance`; its annotations into `subgraph`.
 
 Geometry and annotations are two entries of the ledger: 3DSSG's annotations cover scans whose geometry is not
-at hand, and either may come first.
+at hand, and either may come first. What is said of single instances is a third, see `attributes`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from open3dsg.db.copying import copy_in
 from open3dsg.db.queries import execute, fetch_value
 from open3dsg.db.terms import term_ids, terms_in_use
 from open3dsg.errors import BadFileError, UserError
+from open3dsg.steps.attributes import STEP as ATTRIBUTES
+from open3dsg.steps.attributes import lacks_attributes, write_attributes
 from open3dsg.steps.graph import STEP as GRAPH
 from open3dsg.steps.graph import SUBGRAPHS
 from open3dsg.steps.summary import Summary
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
+    from open3dsg.datasets.attributes import ScanAttributes
     from open3dsg.datasets.layouts import WordList
     from open3dsg.datasets.scan import Problem, Scan
 
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
 
         def annotation_hash(self, name: str) -> str | None:
             """Return a hash of the scan's subgraphs, or None where there are none."""
+
+        def attributes_of(self, name: str) -> ScanAttributes | None:
+            """Return what is said of the scan's instances beside their labels, or None where nothing is."""
 
         def word_lists(self) -> Sequence[WordList]:
             """Return the lists of classes and predicates that come with the dataset."""
@@ -74,7 +80,13 @@ class Ingest:
         """Read and write one scan, unless the ledger says that all of it is there."""
         if not self.parts(connection, scan):
             return Summary(skipped=True)
-        return write_scan(connection, self.reader.read(scan), self)
+        found = self.reader.attributes_of(scan)  # first: where it cannot be read, nothing is written
+        summary = Summary(skipped=True)
+        if self.force or not self._is_read(connection, scan):
+            summary = write_scan(connection, self.reader.read(scan), self)
+        if found is None:
+            return summary
+        return summary.and_then(write_attributes(connection, self.dataset, scan, found, force=self.force))
 
     def parts(self, connection: Connection[Any], scan: str) -> Sequence[None]:
         """Return what is left to do of a scan, each work for itself: all of it at once, or nothing.
@@ -83,17 +95,19 @@ class Ingest:
         """
         check_name(scan, "the name of a scan")
         self.check_dataset(connection)
-        row = execute(connection, "scan_find", {"dataset": self.dataset, "name": scan}).fetchone()
-        if row is not None and not self.force:
-            entries = self.entries(scan)
-            if all(ledger.chunks_done(connection, row[0], entry) for entry in entries):
-                return []
+        scan_id = self._scan_id(connection, scan)
+        if scan_id is None:
+            return [None]
+        if not self.force:
+            if self._is_read(connection, scan):
+                lacking = lacks_attributes(connection, scan_id, self.reader.attributes_of(scan))
+                return [None] if lacking else []
             if not self.replace:
-                for entry in entries:
+                for entry in self.entries(scan):
                     if entry.step == "ingest":
-                        ledger.check_same_options(connection, row[0], entry)
-        if row is not None and not self.replace:
-            _check_instances_come_back(connection, row[0], scan)
+                        ledger.check_same_options(connection, scan_id, entry)
+        if not self.replace:
+            _check_instances_come_back(connection, scan_id, scan)
         return [None]
 
     def close(self, connection: Connection[Any]) -> Sequence[str]:
@@ -141,8 +155,19 @@ class Ingest:
             execute(connection, "dataset_remember", known)
         return dataset_id
 
+    def _scan_id(self, connection: Connection[Any], scan: str) -> int | None:
+        row = execute(connection, "scan_find", {"dataset": self.dataset, "name": scan}).fetchone()
+        return None if row is None else int(row[0])
+
+    def _is_read(self, connection: Connection[Any], scan: str) -> bool:
+        """Tell whether the ledger says that geometry and annotations are there as the files have them."""
+        scan_id = self._scan_id(connection, scan)
+        return scan_id is not None and all(
+            ledger.chunks_done(connection, scan_id, entry) for entry in self.entries(scan)
+        )
+
     def entries(self, scan: str) -> Sequence[ledger.Entry]:
-        """Return what the ledger must hold when the scan is done."""
+        """Return what the ledger must hold when the scan is read; attributes are written after that."""
         geometry = [] if self.root is None else [ledger.Entry("ingest", VERSION, self.reader.ledger_options)]
         content = self.reader.annotation_hash(scan)
         return geometry + (
@@ -181,6 +206,8 @@ def _write(
             counts.update(written.counts)
             counts.update(written.changes)
             told = ()  # once is enough
+            # Instances that went took theirs along, and new ones have none.
+            ledger.mark_stale(connection, scan_id, [ATTRIBUTES])
         named = {"scan_id": scan_id, "named": list(scan.labels), "whole": scan.cloud is not None}
         execute(connection, "instance_drop_unnamed", named)
     return Summary(counts, scan.problems if counts else (), skipped=not counts)

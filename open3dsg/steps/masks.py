@@ -17,6 +17,7 @@ from open3dsg.db.queries import fetch_value
 from open3dsg.db.terms import term_ids, terms_in_use
 from open3dsg.errors import UserError
 from open3dsg.geometry.mask_thresholds import MergeThresholds
+from open3dsg.steps.attributes import drop_attributes
 from open3dsg.steps.ingest import DOWNSTREAM
 from open3dsg.steps.summary import Summary
 from open3dsg.store.cloud import read_cloud
@@ -167,6 +168,7 @@ def _write(connection: Connection[Any], scan: StoredScan, merged: _Merged, entry
     with terms_in_use(connection):
         ids = term_ids(connection, [LABEL])
         with connection.transaction():
+            drop_attributes(connection, scan.scan_id)
             written = write_geometry(connection, scan.scan_id, whole, ids, DOWNSTREAM)
             ledger.record(connection, scan.scan_id, entry, merged.counts, merged.problems)
     changes = {name: count for name, count in written.changes.items() if count}

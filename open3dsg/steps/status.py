@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from open3dsg.db.queries import execute
 from open3dsg.errors import UserError
-from open3dsg.steps import captions, graph, ingest, masks, observe
+from open3dsg.steps import attributes, captions, graph, ingest, masks, observe
 from open3dsg.steps.features import nodes, pairs
 from open3dsg.store.captions import CAPTIONS
 from open3dsg.store.geometry import MASKS
@@ -24,6 +24,7 @@ State = Literal["done", "partly", "stale", "never"]
 VERSIONS = {
     "ingest": ingest.VERSION,
     "annotate": ingest.VERSION,
+    attributes.STEP: attributes.VERSION,
     MASKS: masks.VERSION,
     "observe": observe.VERSION,
     graph.STEP: graph.VERSION,

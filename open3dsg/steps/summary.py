@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,13 @@ class Summary:
     problems: Sequence[Problem] = ()
     skipped: bool = False
     encoder_seconds: float | None = None
+
+    def and_then(self, after: Summary) -> Summary:
+        """Return the outcome of this and of what was done after it on the same scan."""
+        if after.skipped:
+            return self
+        counts = {**self.counts, **after.counts}
+        return replace(after, counts=counts, problems=(*self.problems, *after.problems))
 
 
 def count_problems(problems: Iterable[Problem]) -> dict[str, int]:

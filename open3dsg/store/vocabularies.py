@@ -33,13 +33,17 @@ _WHOLE_3RSCAN = 528
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A list of words; `embedded` maps encoder@revision to how many of them it has embedded."""
+    """A list of words; `embedded` maps encoder@revision to how many of them it has embedded.
+
+    `wordings` is how many of the words stand for another of the list, which is meant where they are nearest.
+    """
 
     vocabulary_id: int
     name: str
     kind: Kind
     dataset: str | None  # that it came with; None: someone's own
     terms: int
+    wordings: int
     embedded: Mapping[str, int]
 
     def as_json(self) -> dict[str, Any]:
@@ -49,6 +53,7 @@ class Vocabulary:
             "kind": self.kind,
             "dataset": self.dataset,
             "terms": self.terms,
+            "wordings": self.wordings,
             "embedded": dict(self.embedded),
         }
 
@@ -68,9 +73,15 @@ def find_vocabulary(connection: Connection[Any], name: str) -> Vocabulary:
 
 
 def vocabulary_words(connection: Connection[Any], vocabulary: Vocabulary) -> list[dict[str, Any]]:
-    """Return the words in their order, by the alphabet where they have none, with who has embedded each."""
+    """Return the words in their order, by the alphabet where they have none, with who has embedded each.
+
+    `stands_for` is the word that is meant by it; None: it stands for itself.
+    """
     rows = execute(connection, "vocabulary_words", {"vocabulary_id": vocabulary.vocabulary_id})
-    return [{"position": place, "word": text, "embedded": by} for place, text, by in rows]
+    return [
+        {"position": place, "word": text, "stands_for": meant, "embedded": by}
+        for place, text, meant, by in rows
+    ]
 
 
 def set_vocabulary(
@@ -79,13 +90,18 @@ def set_vocabulary(
     kind: Literal["class", "predicate"],
     words: Sequence[str],
     *,
+    stands_for: Mapping[str, str] | None = None,
     replace: bool = False,
 ) -> Outcome:
     """Make a vocabulary of somebody's own hold exactly `words`, in their order, each once.
 
-    Raises UserError for a name that belongs to the asked words or to a dataset, and where there is one with
-    other words, or of another kind, unless it may be replaced.
+    `stands_for` maps a wording among them to the word among them that is meant, which is no wording itself:
+    ValueError where it is not so. Raises UserError for a name that belongs to the asked words or to a
+    dataset, and where there is one with other words or meanings, or of another kind, unless it may be
+    replaced.
     """
+    meanings = dict(stands_for or {})
+    _check_meanings(words, meanings)
     check_term(name, "the name of a vocabulary")
     if name == QUERIES:
         raise UserError(f"{name!r} is the vocabulary of asked words: give another --name")
@@ -93,7 +109,7 @@ def set_vocabulary(
         known = _look_up(connection, name)
         if known is not None:
             _check_own(known)
-            if _holds(connection, known, kind, words):
+            if _holds(connection, known, kind, words, meanings):
                 return "unchanged"
             if not replace:
                 raise UserError(
@@ -101,7 +117,7 @@ def set_vocabulary(
                     f" these {len(words)} ({kind}) are others: give another --name, or --replace to put these"
                     " in place"
                 )
-        _fill(connection, name, kind, words, None)
+        _fill(connection, name, kind, words, None, meanings)
     return "added" if known is None else "replaced"
 
 
@@ -135,8 +151,8 @@ def add_word_lists(connection: Connection[Any], dataset: str, lists: Sequence[Wo
                     f"the list {name!r} of dataset {dataset} cannot be kept: a vocabulary of yours has that"
                     f" name; run `open3dsg vocab drop {name}`, then this command again"
                 )
-            if known is None or not _holds(connection, known, words.kind, words.words):
-                _fill(connection, name, words.kind, words.words, dataset)
+            if known is None or not _holds(connection, known, words.kind, words.words, {}):
+                _fill(connection, name, words.kind, words.words, dataset, {})
 
 
 def remarks(name: str, kind: str, count: int) -> list[str]:
@@ -161,10 +177,28 @@ def _check_own(vocabulary: Vocabulary) -> None:
         )
 
 
-def _holds(connection: Connection[Any], vocabulary: Vocabulary, kind: str, words: Sequence[str]) -> bool:
-    """Tell whether a vocabulary is of this kind and has exactly these words at these places."""
+def _check_meanings(words: Sequence[str], meanings: Mapping[str, str]) -> None:
+    """Raise ValueError for a wording that is not in the list, or of a word that is not, or is a wording."""
+    meant = set(meanings.values())
+    wrong = ((meanings.keys() | meant) - set(words)) | (meanings.keys() & meant)
+    if wrong:
+        raise ValueError(f"not in the list, or a wording and what one stands for: {sorted(wrong)}")
+
+
+def _holds(
+    connection: Connection[Any],
+    vocabulary: Vocabulary,
+    kind: str,
+    words: Sequence[str],
+    meanings: Mapping[str, str],
+) -> bool:
+    """Tell whether a vocabulary is of this kind and has exactly these words, so meant, at these places."""
     rows = vocabulary_words(connection, vocabulary)
-    return vocabulary.kind == kind and {row["word"]: row["position"] for row in rows} == _places(words)
+    return (
+        vocabulary.kind == kind
+        and {row["word"]: row["position"] for row in rows} == _places(words)
+        and {row["word"]: row["stands_for"] for row in rows if row["stands_for"]} == meanings
+    )
 
 
 def _places(words: Sequence[str]) -> dict[str, int]:
@@ -173,7 +207,12 @@ def _places(words: Sequence[str]) -> dict[str, int]:
 
 
 def _fill(
-    connection: Connection[Any], name: str, kind: str, words: Sequence[str], dataset: str | None
+    connection: Connection[Any],
+    name: str,
+    kind: str,
+    words: Sequence[str],
+    dataset: str | None,
+    meanings: Mapping[str, str],
 ) -> None:
     places = _places(words)
     ids = term_ids(connection, places, f"a word of the vocabulary {name}")
@@ -186,3 +225,9 @@ def _fill(
         "positions": list(places.values()),
     }
     execute(connection, "vocabulary_add_terms", added)
+    meant = {
+        "vocabulary_id": vocabulary_id,
+        "term_ids": [ids[word] for word in meanings],
+        "stands_for": [ids[word] for word in meanings.values()],
+    }
+    execute(connection, "vocabulary_set_meanings", meant)

@@ -25,10 +25,10 @@ def database_url(full_database_url: str) -> str:
 
 def test_lists_of_a_dataset_are_listed(run: Run) -> None:
     header, *lines = run("vocab", "list").out.splitlines()
-    assert header.split() == ["name", "kind", "words", "embedded", "dataset"]
+    assert header.split() == ["name", "kind", "words", "wordings", "embedded", "dataset"]
     assert [line.split() for line in lines] == [
-        ["3rscan-classes", "class", "4", "toy", "4", "3rscan"],
-        ["3rscan-predicates", "predicate", "4", "3rscan"],
+        ["3rscan-classes", "class", "4", "0", "toy", "4", "3rscan"],
+        ["3rscan-predicates", "predicate", "4", "0", "3rscan"],
     ]
 
 
@@ -47,6 +47,7 @@ def test_a_list_is_added_embedded_used_and_dropped(run: Run, database: Database,
         "kind": "class",
         "dataset": None,
         "terms": 4,
+        "wordings": 0,
         "embedded": {"toy@0123456789abcdef": 4, "toypixels@fedcba9876543210": 4},
         "outcome": "unchanged",
         "newly_embedded": {"toy@0123456789abcdef": 3, "toypixels@fedcba9876543210": 4},
@@ -82,6 +83,12 @@ def test_a_column_of_a_table_and_a_list_of_the_wrong_length(run: Run, tmp_path: 
     added = run("vocab", "add", file, "--column", "nyu40class", "--name", "nyu40")
     assert added.out.startswith("nyu40: added, 2 words (passed over: 1 duplicates)\n")
     assert added.err.splitlines()[-1] == "note: 'nyu40' has 2 words; the published list of nyu40 has 40"
+
+
+def test_wordings_do_not_count_to_the_length_of_a_list(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "scannet20.txt"
+    file.write_text("\n".join(["stool = class 1", *(f"class {number}" for number in range(20))]))
+    assert "note:" not in run("vocab", "add", file).err
 
 
 def test_what_cannot_be_added_is_refused(refused: Refused, run: Run, tmp_path: Path) -> None:

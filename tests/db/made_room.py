@@ -73,6 +73,9 @@ class Room:
     def annotation_hash(self, name: str) -> str | None:
         return "made"
 
+    def attributes_of(self, name: str) -> None:
+        return None
+
     def read(self, name: str) -> Scan:
         return Scan(
             dataset="made",

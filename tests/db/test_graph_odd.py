@@ -38,6 +38,9 @@ class Odd:
     def annotation_hash(self, name: str) -> str | None:
         return None
 
+    def attributes_of(self, name: str) -> None:
+        return None
+
     def word_lists(self) -> Sequence[WordList]:
         return ()
 

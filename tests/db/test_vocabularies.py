@@ -61,6 +61,64 @@ def test_other_words_need_a_word(database: Database, kind: str, others: list[str
     assert find_vocabulary(database, "rooms").kind == kind
 
 
+RELATIONS = ["left", "to the left of", "on", "leftish"]
+LEFT = {"to the left of": "left", "leftish": "left"}
+
+
+def meanings(database: Database, name: str) -> dict[str, str]:
+    found = vocabulary_words(database, find_vocabulary(database, name))
+    return {row["word"]: row["stands_for"] for row in found if row["stands_for"] is not None}
+
+
+def test_wordings_are_part_of_what_a_list_holds(database: Database) -> None:
+    assert set_vocabulary(database, "wordings", "predicate", RELATIONS, stands_for=LEFT) == "added"
+    assert words(database, "wordings") == list(enumerate(RELATIONS))
+    assert meanings(database, "wordings") == LEFT
+    assert (find_vocabulary(database, "wordings").terms, find_vocabulary(database, "wordings").wordings) == (
+        4,
+        2,
+    )
+    assert set_vocabulary(database, "wordings", "predicate", RELATIONS, stands_for=LEFT) == "unchanged"
+    for others in ({}, {"to the left of": "left"}, {**LEFT, "leftish": "on"}):
+        with pytest.raises(UserError, match="'wordings' already, of 4 words"):
+            set_vocabulary(database, "wordings", "predicate", RELATIONS, stands_for=others)
+        assert meanings(database, "wordings") == LEFT
+    outcome = set_vocabulary(
+        database, "wordings", "predicate", RELATIONS, stands_for={"on": "left"}, replace=True
+    )
+    assert outcome == "replaced"
+    assert meanings(database, "wordings") == {"on": "left"}
+
+
+@pytest.mark.parametrize("others", [{"right": "left"}, {"on": "right"}, {"on": "left", "leftish": "on"}])
+def test_meanings_outside_the_list_are_a_mistake_of_the_caller(
+    database: Database, others: dict[str, str]
+) -> None:
+    with pytest.raises(ValueError, match="not in the list"):
+        set_vocabulary(database, "wordings", "predicate", RELATIONS, stands_for=others)
+    assert list_vocabularies(database) == []
+
+
+def test_wordings_are_embedded_and_go_with_their_list(database: Database, encoders: None) -> None:
+    set_vocabulary(database, "wordings", "predicate", RELATIONS, stands_for=LEFT)
+    set_vocabulary(database, "other", "predicate", ["left"])
+    toy = register_encoder(database, load_encoder("toy"))
+    assert embed_vocabularies(database, toy, "wordings") == 4
+    assert drop_vocabulary(database, "wordings") == {"words": 4, "words_kept": 1}
+    assert rows(database, "SELECT text FROM term") == [("left",)]
+
+
+def test_a_list_with_wordings_gives_way_to_a_datasets_own(database: Database, root: Path) -> None:
+    ingest(root)(database, mini.NAME)
+    add_word_lists(database, "3rscan", [WordList("relations", "predicate", RELATIONS)])
+    database.execute(
+        "UPDATE vocabulary_term SET stands_for = (SELECT term_id FROM term WHERE text = 'left')"
+        " WHERE term_id = (SELECT term_id FROM term WHERE text = 'leftish')"
+    )
+    add_word_lists(database, "3rscan", [WordList("relations", "predicate", RELATIONS)])
+    assert meanings(database, "3rscan-relations") == {}
+
+
 def test_lists_of_a_dataset_follow_its_files(database: Database, root: Path) -> None:
     ingest(root)(database, mini.NAME)
     # A word that comes again keeps its first place, and the places of others do not move.

@@ -133,6 +133,31 @@ def test_metadata_that_cannot_be_read(file: str, spoil: Any, kind: str, healthy:
     assert "every scan" in finding.cost
 
 
+@pytest.mark.parametrize("folder", [".", "3DSSG", LISTS])
+def test_attributes_that_cannot_be_read(folder: str, healthy: Path) -> None:
+    (healthy / folder).mkdir(exist_ok=True)
+    file = healthy / folder / "objects.json"
+    file.write_text('{"scans": []}')
+    assert findings(healthy) == []
+    name = file.relative_to(healthy).as_posix()
+    file.write_text('{"scans": [{"scan": "a", "obj')
+    finding = only(healthy)
+    assert (finding.kind, finding.file, finding.severity) == ("cut_off", name, "error")
+    assert "every scan" in finding.cost
+    file.write_text('{"scans": [{"scan": "a", "objects": [{"id": 1}]}]}')
+    finding = only(healthy, deep=True)
+    assert (finding.kind, finding.file, finding.severity) == ("damaged", name, "error")
+    assert "scans[0]: objects[0]: 'id': a text was expected" in finding.what
+
+
+def test_empty_attributes_are_counted(healthy: Path) -> None:
+    thing = {"id": "1", "attributes": {"color": ["", "red", " "]}}
+    (healthy / "objects.json").write_text(json.dumps({"scans": [{"scan": "a", "objects": [thing]}]}))
+    finding = only(healthy)
+    assert (finding.kind, finding.file, finding.severity) == ("annotation_flaw", "objects.json", "warning")
+    assert "2 attribute_empty, such as a: instance 1: color" in finding.what
+
+
 def test_without_metadata(healthy: Path) -> None:
     (healthy / "3RScan.json").unlink()
     shutil.rmtree(healthy / LISTS)

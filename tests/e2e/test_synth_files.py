@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from open3dsg.datasets.synth.attributes import attributes_of
 from open3dsg.datasets.synth.path import camera_path
 from open3dsg.datasets.synth.render import Renderer
 from open3dsg.datasets.synth.room import build_room
@@ -68,6 +69,24 @@ def test_the_reader_of_3rscan_reads_them_without_a_complaint(
         assert astuple(scan.frames[0].image) == pytest.approx(astuple(COLOUR), rel=1e-5)
         assert scan.frames[0].depth == DEPTH
         assert scan.subgraphs
+
+
+def test_the_reader_reads_what_is_said_of_the_things(rooms: tuple[Path, SynthSummary, list[str]]) -> None:
+    out, _, lines = rooms
+    dataset = ThreeRScan(out)
+    for index in range(2):
+        room, found = build_room(room_seed(7, index)), dataset.attributes_of(lines[index])
+        assert found is not None
+        assert found.problems == ()
+        assert {number for number, _kind, _word in found.rows} <= set(room.labels)
+        assert {kind for _number, kind, _word in found.rows} == {"color", "material"}
+        said = {
+            (instance.number, kind, word)
+            for instance in room.instances
+            for kind, words in attributes_of(instance).items()
+            for word in words
+        }
+        assert set(found.rows) == said
 
 
 def test_points_lie_where_the_depth_pictures_see_them(rooms: tuple[Path, SynthSummary, list[str]]) -> None:

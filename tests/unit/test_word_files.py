@@ -45,6 +45,65 @@ def test_a_column_of_a_table(tmp_path: Path, name: str, content: str) -> None:
     assert read_words(path, "name", 500) == Words(["wall", "chair, red"], ["wall"], empty=2, comments=0)
 
 
+def test_wordings_stand_for_words_of_the_list(tmp_path: Path) -> None:
+    lines = [
+        "to the left of = left",
+        "left",
+        "=b",
+        "a=b",
+        "x  =\tleft",
+        "# a = b",
+        "to the left of = left",
+        "y",
+    ]
+    found = read_words(write(tmp_path, "\n".join(lines)), None, 500)
+    assert found == Words(
+        ["to the left of", "left", "=b", "a=b", "x", "y"],
+        ["to the left of"],
+        empty=0,
+        comments=1,
+        stands_for={"to the left of": "left", "x": "left"},
+    )
+
+
+def test_a_table_has_its_wordings_in_a_column(tmp_path: Path) -> None:
+    path = write(tmp_path, "says,means\nto the left of,left\nleft,\na = b, left \n,\n", "t.csv")
+    stands_for = {"to the left of": "left", "a = b": "left"}
+    assert read_words(path, "says", 500, "means") == Words(
+        ["to the left of", "left", "a = b"], [], empty=1, comments=0, stands_for=stands_for
+    )
+    assert read_words(path, "says", 500).stands_for == {}
+    with pytest.raises(UserError, match="has no column 'meant'; it has says, means"):
+        read_words(path, "says", 500, "meant")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            "left\nx = right",
+            "line 2: 'x' stands for 'right', which is not in the list: give that word a line",
+        ),
+        ("a = b\nb = c\nc", "line 1: 'a' stands for 'b', which stands for 'c' (line 2): name 'c'"),
+        ("a = b\nb = a", "line 1: 'a' stands for 'b', which stands for 'a' (line 2)"),
+        ("a = a", "line 1: 'a' stands for 'a', itself: write the word alone"),
+        ("b\nc\na = b\na = c", "line 4: 'a' stands for 'c', and for 'b' on line 3: leave one"),
+        ("b\na = b\na", "line 3: 'a' stands for 'a', and for 'b' on line 2: leave one"),
+        ("b\n = b", "line 2 lacks the wording that stands for 'b'"),
+        ("b\na = ", "line 2 is 'a =': write it as WORDING = WORD"),
+        ("b\n=\n", "line 2 is '=': write it as WORDING = WORD"),
+        ("b\na = b = c", "line 2 is 'a = b = c': write it as WORDING = WORD"),
+        ("b\na = " + "x" * 501, "line 2 has 501 characters"),
+        ("b\na = c\0d", "line 2 holds a character that cannot be shown"),
+    ],
+)
+def test_wordings_of_nothing_are_refused_with_their_line(tmp_path: Path, content: str, told: str) -> None:
+    with pytest.raises(BadFileError) as caught:
+        read_words(write(tmp_path, content), None, 500)
+    assert f"words.txt: {told}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "column", "told"),
     [

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from open3dsg.datasets.annotations import SPLITS, Annotations
+from open3dsg.datasets.attributes import OBJECTS, ScanAttributes
 from open3dsg.datasets.check.files import damage_of, told_by_reader
 from open3dsg.datasets.check.findings import Finding, Severity, finding
 from open3dsg.datasets.scan import Problem
@@ -26,6 +27,7 @@ def read_lists(root: Path, reader: ThreeRScan) -> tuple[Mapping[str, Sequence[st
         findings.append(finding("metadata_missing", "3RScan.json", "missing"))
     try:
         annotations, splits = reader.annotations, reader.splits
+        attributes = reader.attributes
     except UserError as error:
         return {}, [*findings, _refused(root, reader, error)]
     if annotations is None:
@@ -33,7 +35,7 @@ def read_lists(root: Path, reader: ThreeRScan) -> tuple[Mapping[str, Sequence[st
         findings.append(finding("annotations_missing", "3DSSG_subset", what))
     else:
         findings += check_annotations(root, annotations, splits)
-    return splits, findings
+    return splits, [*findings, *_check_attributes(attributes)]
 
 
 def check_scans_there(
@@ -92,13 +94,25 @@ def check_annotations(
 def _refused(root: Path, reader: ThreeRScan, error: UserError) -> Finding:
     """Blame the file that the message of a reader names first."""
     given = reader.arguments["annotations"]
-    for folder in (root, root / "3DSSG_subset", *([] if given is None else [Path(given)])):
+    for folder in (root, root / "3DSSG", root / "3DSSG_subset", *([] if given is None else [Path(given)])):
         for path in sorted(folder.glob("*.*")) if folder.is_dir() else ():
             if str(error).startswith(f"{path}:"):
                 damage = damage_of(path, path.suffix[1:] if path.suffix == ".json" else "text")
                 kind, what = damage or told_by_reader(error, path)
                 return finding(kind, _name(root, path), what, cost=_NO_SCAN)
     return finding("damaged", ".", str(error), cost=_NO_SCAN)
+
+
+def _check_attributes(attributes: Mapping[str, ScanAttributes]) -> list[Finding]:
+    """Tell of words that are left out; that the file can be read is known."""
+    problems = [problem for scan in attributes.values() for problem in scan.problems]
+    if not problems:
+        return []
+    return [
+        finding(
+            "annotation_flaw", OBJECTS, f"{len(problems)} {problems[0].kind}, such as {problems[0].detail}"
+        )
+    ]
 
 
 def _in_two_splits(splits: Mapping[str, Sequence[str]]) -> list[Finding]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from open3dsg.datasets.synth.attributes import attributes_of
 from open3dsg.datasets.synth.formats import millimetres
 from open3dsg.datasets.synth.mesh import yaw_matrix
 
@@ -175,6 +176,19 @@ def semseg_of(name: str, instances: Sequence[Instance], mesh: ScannedMesh) -> di
             }
         )
     return {"segGroups": groups, "scan_id": name, "annId": "0", "appId": "open3dsg.synth"}
+
+
+def object_of(instance: Instance, class_numbers: Mapping[str, int]) -> dict[str, Any]:
+    """One object of 3DSSG's objects.json; nobody has said what it affords."""
+    red, green, blue = _palette(instance.number)
+    return {
+        "global_id": str(class_numbers[instance.label]),
+        "id": str(instance.number),
+        "label": instance.label,
+        "ply_color": f"#{red:02x}{green:02x}{blue:02x}",
+        "affordances": [],
+        "attributes": attributes_of(instance),
+    }
 
 
 def _obb(box: Box) -> dict[str, list[float]]:

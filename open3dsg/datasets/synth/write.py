@@ -67,6 +67,7 @@ class Written:
     seen: int
     points: int
     subgraphs: list[dict[str, Any]] = field(default_factory=list)
+    objects: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Layout(Protocol):

@@ -3,6 +3,7 @@
     OUT/
       3RScan.json, classes.txt, relationships.txt
       relationships_train.json, relationships_validation.json
+      objects.json                             colours and materials, see attributes.py
       NAME/                                    a UUID made from the seed
         labels.instances.annotated.v2.ply, semseg.v2.json, mesh.refined.0.010000.segs.v2.json
         mesh.refined.v2.obj, mesh.refined.mtl, mesh.refined_0.png
@@ -46,6 +47,7 @@ DEPTH = PixelGrid(224, 172, 177.188, 241.474, 113.945, 83.6994)
 
 _NAMES = uuid.UUID("5c6f4f0e-3f0b-5f0e-9d5b-0d3b5f3e8a11")
 _VALIDATION_EVERY = 5
+_CLASS_NUMBERS = {label: line for line, label in enumerate(CLASSES, start=1)}
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,18 @@ class ThreeRScanLayout:
             seen=sightings.well_seen(room.labels),
             points=points,
             subgraphs=[{"scan": order.name, **graph} for graph in subgraphs],
+            objects=[formats_3rscan.object_of(instance, _CLASS_NUMBERS) for instance in room.instances],
         )
 
     def write_metadata(self, out: Path, written: Sequence[Written]) -> None:
-        """Write the lists of words, of relations by split, and of scans."""
+        """Write the lists of words, of relations by split, of objects, and of scans."""
         (out / "classes.txt").write_bytes("\n".join(CLASSES).encode())
         (out / "relationships.txt").write_bytes("\n".join(PREDICATES).encode())
         for split in ("train", "validation"):
             graphs = [graph for scan in written if scan.split == split for graph in scan.subgraphs]
             write_json(out / f"relationships_{split}.json", {"scans": graphs})
+        objects = [{"scan": scan.name, "objects": scan.objects} for scan in written]
+        write_json(out / "objects.json", {"scans": objects})
         scans = [
             {"ambiguity": [], "reference": scan.name, "scans": [], "type": scan.split} for scan in written
         ]
@@ -106,8 +111,7 @@ class ThreeRScanLayout:
 def _write_annotations(folder: Path, name: str, room: Room, renderer: Renderer) -> int:
     """Everything about the scan but its frames; the number of points."""
     mesh = scan_mesh(room, renderer)
-    numbers = {label: line for line, label in enumerate(CLASSES, start=1)}
-    formats_3rscan.write_labels_ply(folder / formats_3rscan.LABELS_PLY, mesh, room.labels, numbers)
+    formats_3rscan.write_labels_ply(folder / formats_3rscan.LABELS_PLY, mesh, room.labels, _CLASS_NUMBERS)
     formats_3rscan.write_textured_obj(folder, mesh)
     write_json(folder / formats_3rscan.SEGMENTS, formats_3rscan.segments_of(mesh))
     write_json(folder / formats_3rscan.SEMSEG, formats_3rscan.semseg_of(name, room.instances, mesh))
