@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, cast
 from open3dsg.db.resources import sql_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from psycopg import Connection, Cursor
 
@@ -42,6 +42,21 @@ def execute(
 ) -> Cursor[Any]:
     """Run the named query and return its cursor; `binary` asks for results in binary, for large bytea."""
     return connection.execute(named_queries()[name], parameters, binary=binary)
+
+
+def stream(
+    connection: Connection[Any],
+    name: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    binary: bool = False,
+) -> Iterator[tuple[Any, ...]]:
+    """Run the named query and yield its rows as they arrive: for large ones, of which one is held at a time.
+
+    The connection is taken until the last row was asked for; leaving before cancels the query.
+    """
+    with connection.cursor() as cursor:
+        yield from cursor.stream(named_queries()[name], parameters, binary=binary)
 
 
 def execute_many(connection: Connection[Any], name: str, rows: Sequence[Mapping[str, Any]]) -> None:

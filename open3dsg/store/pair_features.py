@@ -6,6 +6,7 @@ some 20 MB.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,8 @@ import numpy as np
 from pgvector import HalfVector
 
 from open3dsg.db.copying import copy_in
-from open3dsg.db.queries import execute, fetch_value
-from open3dsg.encoders.tokens import PackedTokens, unpack_tokens
+from open3dsg.db.queries import execute, fetch_value, stream
+from open3dsg.encoders.tokens import PackedTokens, unpack_halves, unpack_tokens
 from open3dsg.errors import UserError
 from open3dsg.store.captions import clear_captions, mark_captions_stale
 
@@ -121,13 +122,58 @@ def read_pair_tokens(
             try:
                 tokens = _tokens(pooled, packed, encoder.dimension)
             except ValueError as error:
-                scan = fetch_value(connection, "scan_key", {"scan_id": scan_id})
-                raise UserError(
-                    f"scan {scan}, pair {a} and {b}, tokens of {encoder.full_name}: {error};"
-                    f" dump them again: open3dsg features dump --pairs --pair-encoder {encoder.name}"
-                    f" --scan {scan} --force"
-                ) from error
+                raise _damaged(connection, scan_id, encoder, (a, b), error) from error
             yield a, b, tokens
+
+
+def read_pair_halves(
+    connection: Connection[Any],
+    scan_id: int,
+    encoder: StoredEncoder,
+    pairs: Sequence[tuple[int, int]],
+    out: NDArray[np.float16],
+) -> None:
+    """Fill `out`, (R, T, d) float16, with the tokens of R `pairs` in order, laid out by `spread_tokens`.
+
+    What `read_pair_tokens` reads, but all of it by one query, and unpacked while the server fetches what is
+    next: for the pairs of a training unit. Raises UserError, naming scan and pair, for a pair without a
+    feature, for damaged bytes and for tokens that cannot be laid out so.
+    """
+    asked = _key(scan_id, encoder.encoder_id, pairs)
+    rows = stream(connection, "pair_tokens_read", asked, binary=True)
+    for pair, tokens in zip(pairs, out, strict=True):
+        try:
+            _fill(tokens, pair, next(rows, None))
+        except ValueError as error:
+            deque(rows, maxlen=0)  # the connection is free again behind the last one
+            raise _damaged(connection, scan_id, encoder, pair, error) from error
+    deque(rows, maxlen=0)
+
+
+def _fill(out: NDArray[np.float16], pair: tuple[int, int], row: tuple[Any, ...] | None) -> None:
+    """Lay out a row of `pair_tokens_read`; ValueError unless it is one of `pair`."""
+    if row is None or row[:2] != pair:
+        raise ValueError("there are none")
+    _, _, pooled, *packed = row
+    if pooled is None:
+        unpack_halves(PackedTokens(*packed), out)
+    else:
+        out[:] = pooled.to_numpy()
+
+
+def _damaged(
+    connection: Connection[Any],
+    scan_id: int,
+    encoder: StoredEncoder,
+    pair: tuple[int, int],
+    error: ValueError,
+) -> UserError:
+    scan = fetch_value(connection, "scan_key", {"scan_id": scan_id})
+    return UserError(
+        f"scan {scan}, pair {pair[0]} and {pair[1]}, tokens of {encoder.full_name}: {error};"
+        f" dump them again: open3dsg features dump --pairs --pair-encoder {encoder.name}"
+        f" --scan {scan} --force"
+    )
 
 
 def _tokens(pooled: HalfVector | None, packed: Sequence[Any], dimension: int) -> NDArray[np.float32]:

@@ -11,18 +11,20 @@ import numpy as np
 import psycopg
 import pytest
 
-from open3dsg.encoders.tokens import TokenFormat, pack_tokens, unpack_tokens
+from open3dsg.encoders.tokens import TokenFormat, pack_tokens, spread_tokens, unpack_tokens
 from open3dsg.errors import UserError
 from open3dsg.store import pair_features
 from open3dsg.store.pair_features import (
     PairFeature,
     clear_pair_features,
     pair_looks,
+    read_pair_halves,
     read_pair_tokens,
     write_pair_features,
 )
 from tests.db.pairs import (
     DIMENSION,
+    TOKENS,
     all_pairs,
     made_features,
     made_tokens,
@@ -82,6 +84,22 @@ def test_without_tokens_the_pooled_embedding_is_read(database: Database) -> None
     mean = made_tokens(1, 2).mean(axis=0)
     assert (a, b, tokens.shape) == (1, 2, (1, DIMENSION))
     np.testing.assert_allclose(tokens[0], mean / np.linalg.norm(mean), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "form", [*FORMS, TokenFormat("pooled")], ids=lambda form: f"{form.layout}-{form.dtype}"
+)
+def test_halves_of_all_pairs_at_once(database: Database, form: TokenFormat) -> None:
+    scan, encoder = write_scan(database, "s", 5), write_token_encoder(database)
+    stored = [pair for pair in all_pairs(5) if pair != (2, 4)]
+    write_pair_features(database, scan, encoder.encoder_id, made_features(stored, form))
+    out = np.full((len(stored), TOKENS, DIMENSION), np.nan, np.float16)
+    read_pair_halves(database, scan, encoder, stored[::-1], out)
+    read = [tokens for _, _, tokens in read_pair_tokens(database, scan, encoder, stored[::-1])]
+    wanted = np.stack([spread_tokens(tokens, TOKENS) for tokens in read])
+    np.testing.assert_array_equal(out, wanted.astype(np.float16))
+    with pytest.raises(UserError, match=r"^scan d/s, pair 2 and 4, tokens of toytokens@r: there are none"):
+        read_pair_halves(database, scan, encoder, [(1, 2), (2, 4)], out[:2])
 
 
 def test_few_pairs_lie_in_memory_at_a_time_and_the_connection_is_free(
@@ -161,7 +179,7 @@ def test_pairs_the_wrong_way_round_or_of_unknown_instances_are_refused(database:
     ("damage", "told"),
     [
         ("tokens = substr(tokens, 1, 20)", "are no tokens|damaged planes"),
-        ("tokens = set_byte(tokens, octet_length(tokens) - 1, 7), packing = 'planes'", "damaged planes"),
+        ("tokens = set_byte(tokens, octet_length(tokens) - 1, 7), packing = 'zstd'", "damaged planes"),
         ("packing = 'zip'", "unknown packing 'zip'"),
         ("scales = substr(scales, 5)", "64 bytes of scales for 17 tokens"),
     ],
@@ -173,5 +191,8 @@ def test_damaged_tokens_are_told_with_scan_and_pair(database: Database, damage: 
     database.execute(f"UPDATE pair_tokens SET {damage} WHERE (instance_a, instance_b) = (2, 3)".encode())
     reader = read_pair_tokens(database, scan, encoder)
     assert [(a, b) for a, b, _ in (next(reader), next(reader), next(reader))] == [(1, 2), (1, 3), (1, 4)]
-    with pytest.raises(UserError, match=rf"^scan d/s, pair 2 and 3, tokens of toytokens@r: .*({told})"):
+    refused = rf"^scan d/s, pair 2 and 3, tokens of toytokens@r: .*({told})"
+    with pytest.raises(UserError, match=refused):
         next(reader)
+    with pytest.raises(UserError, match=refused):
+        read_pair_halves(database, scan, encoder, all_pairs(4), np.empty((6, TOKENS, DIMENSION), np.float16))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -25,6 +26,7 @@ from open3dsg.encoders.tokens import (
     pack_tokens,
     spread_tokens,
     token_bytes,
+    unpack_halves,
     unpack_tokens,
 )
 
@@ -183,7 +185,7 @@ def test_sizes_of_the_real_model() -> None:
 def test_planes_hold_what_raw_numbers_hold() -> None:
     tokens = activations()
     packed, read = there_and_back(tokens, TokenFormat("full", "fp16"))
-    assert packed.packing == "planes"
+    assert packed.packing == "zstd"
     assert len(packed.tokens) < 0.95 * 2 * tokens.size
     raw = replace(packed, packing="raw", tokens=tokens.astype("<f2").tobytes())
     np.testing.assert_array_equal(unpack_tokens(raw, tokens.shape[1]), read)
@@ -192,7 +194,49 @@ def test_planes_hold_what_raw_numbers_hold() -> None:
     (first,) = struct.unpack_from("<I", packed.tokens, 4)
     low, high = packed.tokens[8 : 8 + first], packed.tokens[12 + first :]
     assert count == first == tokens.size  # mantissas are noise, and as long as they were
-    assert bytes(b for pair in zip(low, zlib.decompress(high), strict=True) for b in pair) == raw.tokens
+    assert bytes(b for pair in zip(low, zstandard.decompress(high), strict=True) for b in pair) == raw.tokens
+
+
+@pytest.mark.parametrize("dtype", TOKEN_DTYPES)
+@pytest.mark.parametrize("layout", ["full", "grid17"])
+def test_halves_are_laid_out_as_floats_are(layout: Any, dtype: Any) -> None:
+    packed = pack_tokens(activations(26, 96), TokenFormat(layout, dtype))
+    assert packed is not None
+    out = np.full((26, 96), np.nan, np.float16)
+    unpack_halves(packed, out)
+    np.testing.assert_array_equal(out, spread_tokens(unpack_tokens(packed, 96), 26).astype(np.float16))
+
+
+def deflated(halves: NDArray[np.float16]) -> bytes:
+    """The packing that stores written before hold: the same planes, by zlib."""
+    low, high = (halves.view(np.uint8).reshape(-1, 2)[:, place].tobytes() for place in (0, 1))
+    short = zlib.compress(high)
+    count = struct.pack("<I", halves.size)
+    return count + count + low + struct.pack("<I", len(short)) + short
+
+
+@pytest.mark.parametrize("packing", ["raw", "planes", "zstd"])
+def test_halves_come_out_of_each_packing(packing: str) -> None:
+    halves = activations(26, 96).astype("<f2")
+    packed = pack_tokens(halves.astype(np.float32), TokenFormat())
+    assert packed is not None
+    if packing != "zstd":
+        tokens = halves.tobytes() if packing == "raw" else deflated(halves)
+        packed = replace(packed, packing=packing, tokens=tokens)
+    np.testing.assert_array_equal(unpack_tokens(packed, 96), halves)
+    out = np.full(halves.shape, np.nan, np.float16)
+    unpack_halves(packed, out)
+    np.testing.assert_array_equal(out, halves)
+
+
+@pytest.mark.parametrize("packing", ["raw", "zstd"])
+def test_halves_of_another_grid_are_refused(packing: str) -> None:
+    tokens = activations(26, 96) if packing == "zstd" else np.full((26, 1), np.pi, np.float32)
+    packed = pack_tokens(tokens, TokenFormat())
+    assert packed is not None
+    assert packed.packing == packing
+    with pytest.raises(ValueError, match="tokens"):
+        unpack_halves(packed, np.empty((37, tokens.shape[1]), np.float16))
 
 
 def test_values_that_were_bf16_pack_better() -> None:
@@ -270,7 +314,7 @@ def test_planes_that_do_not_end_where_they_should_are_refused() -> None:
         ({"scales": b"1234"}, "4 bytes of scales for 26 tokens"),
         ({"scales": None}, "0 bytes of scales for 26 tokens"),
         ({"layout": "grid17"}, "26 tokens in the layout grid17"),
-        ({"tokens": b""}, "damaged planes"),
+        ({"tokens": b"", "packing": "zstd"}, "damaged planes"),
         ({"tokens": b"", "packing": "raw"}, "0 bytes are no tokens of 16"),
     ],
 )
