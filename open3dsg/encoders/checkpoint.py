@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def load_state(path: Path, encoder: str, install: str, *, mapped: bool = False) -> dict[str, Tensor]:
+def load_state(
+    path: Path, encoder: str, install: str, *, mapped: bool = False, scores: bool = False
+) -> dict[str, Tensor]:
     """Read the tensors of a file on to the CPU: ``.safetensors``, else as torch saves them (.pt, .pth, .bin).
 
-    A state dict that is the value of ``state_dict`` or ``model`` in the file is taken from there. `install`
-    is what to type where torch or safetensors is missing. With `mapped` what torch saved takes memory only
-    as it is used. Raises BadFileError where the file is missing, damaged, wants to run code or is no state
-    dict.
+    A state dict that is the value of ``state_dict``, ``model_state_dict`` or ``model`` in the file is taken
+    from there; with `scores` numbers of numpy may lie beside it, as training scripts leave them. `install` is
+    what to type where torch or safetensors is missing. With `mapped` what torch saved takes memory only as it
+    is used. Raises BadFileError where the file is missing, damaged, wants to run code or is no state dict.
     """
     if not path.is_file():
         raise BadFileError(f"{path}: no such file: the {encoder} encoder looks for its weights there")
@@ -33,12 +35,13 @@ def load_state(path: Path, encoder: str, install: str, *, mapped: bool = False) 
         return _load_safetensors(path, encoder, install)
     torch = load_package("torch", encoder, install)
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch on its own old formats
+        # The warnings are torch's, on its own old formats.
+        with warnings.catch_warnings(action="ignore"), _scores_allowed(scores):
             mmap = mapped and zipfile.is_zipfile(path)  # torch's format until 1.6 cannot be mapped
             held = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to
         raise BadFileError(f"{path}: {_reason(error, encoder)}") from error
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]
     if (
@@ -174,6 +177,22 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def _scores_allowed(wanted: bool) -> Iterator[None]:
+    """Let torch read numbers of numpy, which run no code, under the names of numpy 1 and 2; torch >= 2.6."""
+    if not wanted:
+        yield
+        return
+    import numpy as np
+    from torch.serialization import safe_globals
+
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_)}
+    named: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    with safe_globals([*named, np.dtype, *kinds]):
+        yield
 
 
 def _load_safetensors(path: Path, encoder: str, install: str) -> dict[str, Tensor]:
