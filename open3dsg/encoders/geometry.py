@@ -263,7 +263,8 @@ def _rests(way: _Way, rules: Rules) -> NDArray[np.bool_]:
 def _is_wall_on(way: _Way, rules: Rules) -> NDArray[np.bool_]:
     level = (way.high - way.low)[:, :2]
     thin = level.min(axis=1) <= rules.wall_share * level.max(axis=1)
-    return _rests(way, rules) & thin & (way.height >= rules.tall_m)
+    walls: NDArray[np.bool_] = _rests(way, rules) & thin & (way.height >= rules.tall_m)
+    return walls
 
 
 def _lies(way: _Way, rules: Rules) -> NDArray[np.bool_]:
