@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from open3dsg.store.encoders import StoredEncoder
     from open3dsg.store.versions import Changed, Content, FeatureDiff, Revision
 
+_NAMED = 5  # runs, of those that depend on an encoder
 _NOUNS = {"nodes": "node", "pairs": "pair", "captions": "caption"}
 
 
@@ -82,8 +83,8 @@ def drop(
 
     Without --nodes, --pairs and --captions all three go. One scan after the other: cut off, the same command
     drops the rest. Vector indexes over features that are all gone go too, and so does the encoder with the
-    words that it embedded once nothing of it is left. Where the bare name meant it, the name means nothing
-    until another revision is made active.
+    words that it embedded once nothing of it is left and no run was trained with it. Where the bare name
+    meant it, the name means nothing until another revision is made active.
     """
     from open3dsg.store.encoders import find_encoder
 
@@ -96,6 +97,7 @@ def drop(
         what = ", ".join(
             counted(sum(getattr(held, kind) for held in contents), _NOUNS[kind]) for kind in kinds
         )
+        _warn_of_runs(store, stored)
         confirm(f"drop {what} of {stored.full_name} in {counted(len(contents), 'scan')}", yes=yes)
         _drop(store, stored, [held.scan for held in contents], kinds, heir, as_json=as_json)
 
@@ -166,6 +168,18 @@ def _held(
     if narrowed and not any(getattr(held, kind) for held in contents for kind in kinds):
         raise UserError(f"{stored.full_name} has none of that: `open3dsg features stats` shows what it has")
     return contents
+
+
+def _warn_of_runs(store: Store, stored: StoredEncoder) -> None:
+    from open3dsg.store.runs import runs_of_encoder
+
+    runs = runs_of_encoder(store.connection, stored)
+    if runs:
+        named = ", ".join(runs[:_NAMED]) + (f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else "")
+        message(
+            f"warning: of {stored.full_name} there are runs: {named}; without the features that go none that"
+            " learns from them can be resumed, and the encoder itself stays as long as the runs do"
+        )
 
 
 def _drop(

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import psutil
@@ -32,6 +32,8 @@ from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
     from open3dsg.encoders.contract import LoadedEncoder, Precision
+
+_T = TypeVar("_T")
 
 CROP = (240, 320, 3)
 PHOTO = (540, 960, 3)  # 3RScan's, upright or not
@@ -92,19 +94,26 @@ def measure_memory(name: str, device: str, precision: Precision, batch: int) -> 
     It runs in a fresh process, whose memory nothing else has touched. Raises UserError where the encoder
     cannot be made, or the memory does not suffice.
     """
+    return in_fresh_process(partial(_measure, name, device, precision, batch), name, device, batch)
+
+
+def in_fresh_process(measure: Callable[[], _T], what: str, device: str, batch: int) -> _T:
+    """Return what `measure`, which travels by pickle, measures of `what` in a process of its own.
+
+    Raises UserError where the memory does not suffice.
+    """
+    hint = f"take less than --batch {batch}" if batch > 1 else "it does not hold even one"
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         try:
-            return pool.submit(_measure, name, device, precision, batch).result()
+            return pool.submit(measure).result()
         except BrokenProcessPool as error:
             raise UserError(
-                f"the process that measured {name} was ended, as happens when the machine is out of memory:"
-                f" take less than --batch {batch}"
+                f"the process that measured {what} was ended, as happens when the machine is out of memory:"
+                f" {hint}"
             ) from error
         except Exception as error:
             if is_out_of_memory(error):
-                raise UserError(
-                    f"{name} is out of memory on {device}: take less than --batch {batch}"
-                ) from error
+                raise UserError(f"{what} is out of memory on {device}: {hint}") from error
             raise
 
 
@@ -133,7 +142,7 @@ def _gpus_here() -> int:
 
 def _measure(name: str, device: str, precision: Precision, batch: int) -> MemoryProfile:
     """Measure in this process; nothing of the encoder has been imported in it."""
-    meter = _Meter(device)
+    meter = Meter(device)
     encoder = load_encoder(name, device, precision)
     meter.measure("weights", _work(encoder, 1))
     if encoder.views in ("crops", "pixels"):
@@ -151,7 +160,7 @@ def _measure(name: str, device: str, precision: Precision, batch: int) -> Memory
         resident_peak=meter.resident_peak,
         imports_share=meter.imported / meter.resident_peak,
         an_item=max(0, last - first) // (batch - 1) if batch > 1 else None,
-        gpu_reserved=_gpu_reserved(device) if on_gpu else None,
+        gpu_reserved=gpu_reserved(device) if on_gpu else None,
     )
 
 
@@ -172,10 +181,11 @@ def _work(encoder: LoadedEncoder, count: int) -> Callable[[], object]:
     return partial(encoder.encode_crops if encoder.views == "crops" else encoder.encode_tokens, crops)
 
 
-class _Meter:
+class Meter:
     """Measures calls one after the other, in this process and on its GPU."""
 
     def __init__(self, device: str) -> None:
+        """Begin: what is held now is the interpreter's."""
         self.gpu = device if device.startswith("cuda") else None
         _give_back()  # what others freed, lest it come off the first part
         self.at_start = self.resident_peak = _resident()
@@ -237,7 +247,7 @@ def _gpu_count_anew(device: str | None) -> int:
     return _gpu_count(device)[0]
 
 
-def _gpu_reserved(device: str) -> int:
+def gpu_reserved(device: str) -> int:
     """Return the most that torch's allocator held of the GPU, in use or not; TensorFlow's does not tell."""
     torch = _torch_on_gpu()
     return torch.cuda.max_memory_reserved(device) if torch else 0

@@ -84,6 +84,48 @@ def test_the_table_has_a_line_a_part_and_says_where_it_was_measured(run: Run) ->
     assert done.err.splitlines() == ["torch has no GPU here: measured on the CPU"]
 
 
+@pytest.mark.slow
+def test_a_step_of_training_is_measured_part_by_part(run: Run) -> None:
+    given = ("--train", "small", "--targets", "classes", "--batch", 2, "--gpus", 0)
+    (measured,) = run("profile", "memory", *given, "--json", OMP_NUM_THREADS="1").json
+    said = ("small", "classes", "cpu", 2)
+    assert tuple(measured[name] for name in ("preset", "targets", "device", "batch")) == said
+    parts = {part["name"]: part for part in measured["parts"]}
+    assert list(parts) == [
+        "interpreter",
+        "imports",
+        "network",
+        "units",
+        "forward",
+        "backward",
+        "optimizer",
+        "next step",
+        "one unit",
+    ]
+    # Clouds of 9 instances and of 36 pairs with colours, two units of them.
+    units = 2 * (9 * 256 + 36 * 512) * 6 * 4
+    assert units < parts["units"]["kept"] < units + 20e6
+    assert parts["network"]["kept"] > 0.9 * 4 * measured["weights"]
+    assert parts["optimizer"]["kept"] == pytest.approx(2 * 4 * measured["weights"], rel=0.3), "Adam keeps two"
+    # 72 edges of 512 points, the last layer of PointNet's, which is kept for going back.
+    activations = 2 * 72 * 512 * 256 * 4
+    assert parts["forward"]["kept"] > activations
+    assert parts["backward"]["kept"] == 0, "they are given back"
+    step, one = parts["next step"], parts["one unit"]
+    assert step["peak"] > parts["forward"]["kept"]
+    assert step["kept"] < activations / 10
+    assert one["peak"] < 0.7 * step["peak"]
+    assert measured["an_item"] == step["peak"] - one["peak"]
+
+
+@pytest.mark.slow
+def test_training_says_what_it_was_measured_on(run: Run) -> None:
+    done = run("profile", "memory", "--train", "small", "--batch", 1, "--gpus", 0, OMP_NUM_THREADS="1")
+    title, *_, summary = done.out.splitlines()
+    assert re.fullmatch(r"training small with captions, [\d,]+ weights, on cpu, fp32, 1 unit, in MB", title)
+    assert re.fullmatch(r"highest [\d.,]+, of which imports \d+%", summary)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -94,6 +136,12 @@ def test_the_table_has_a_line_a_part_and_says_where_it_was_measured(run: Run) ->
         (("--gpus", 0, "--encoder", "clop"), "error: no encoder is called 'clop'"),
         (("--gpus", 0, "--encoder", "clip"), "error: .*the weights of the encoder clip are missing"),
         (("--batch", 0), "error: Invalid value for '--batch': 0 is not"),
+        (
+            ("--train", "large"),
+            "error: Invalid value for '--train': 'large' is not one of 'published', 'small'",
+        ),
+        (("--train", "small", "--encoder", "toy"), "error: --encoder measures an encoder, --train training"),
+        (("--targets", "pooled"), "error: --targets says what is learnt: give it with --train"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(run: Run, arguments: tuple[object, ...], told: str) -> None:

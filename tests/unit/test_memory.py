@@ -23,7 +23,7 @@ def test_peak_and_what_stays(counted: bool, monkeypatch: pytest.MonkeyPatch) -> 
     """Both where the system counts the peak and where it must be watched."""
     if not counted:
         monkeypatch.setattr(memory, "_peak_resident", memory._watched)
-    meter = memory._Meter("cpu")
+    meter = memory.Meter("cpu")
     held: list[object] = []
     freed = meter.measure("freed", lambda: np.ones(SIZE, np.uint8).sum())
     stays = meter.measure("stays", lambda: held.append(np.ones(SIZE, np.uint8)))
@@ -76,7 +76,7 @@ def test_each_part_is_counted_anew_on_its_gpu(framework: str, monkeypatch: pytes
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     module = SimpleNamespace(cuda=cuda, config=config)
     monkeypatch.setitem(sys.modules, framework, cast(ModuleType, module))
-    meter = memory._Meter("cuda:1")
+    meter = memory.Meter("cuda:1")
     weights = meter.measure("weights", partial(counts.take, 7000, -6500))
     batch = meter.measure("batch", partial(counts.take, 3000, -3000))
     assert (weights.gpu_kept, weights.gpu_peak) == (500, 7000)
@@ -90,12 +90,12 @@ def test_what_torch_holds_of_a_gpu() -> None:
         pytest.skip("GPU MEMORY NOT TESTED: torch has no GPU here")
     held: list[object] = []
     here = partial(torch.empty, SIZE, dtype=torch.uint8, device="cuda:0")
-    meter = memory._Meter("cuda:0")
+    meter = memory.Meter("cuda:0")
     stays = meter.measure("stays", lambda: held.append(here()))
     freed = meter.measure("freed", lambda: here().sum())
     assert (stays.gpu_kept, stays.gpu_peak) == pytest.approx((SIZE, SIZE), rel=0.1)
     assert (freed.gpu_kept, freed.gpu_peak) == pytest.approx((0, SIZE), rel=0.1, abs=SIZE / 10)
-    assert memory._gpu_reserved("cuda:0") > 1.9 * SIZE
+    assert memory.gpu_reserved("cuda:0") > 1.9 * SIZE
 
 
 def test_full_memories_are_known_by_their_errors() -> None:
@@ -113,7 +113,7 @@ def test_what_modules_take_is_no_weight(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "heavy_module.py").write_text(f"import numpy\nHELD = numpy.ones({SIZE}, 'u1')\n")
     (tmp_path / "its_package.py").write_text("import heavy_module\n")
     monkeypatch.syspath_prepend(tmp_path)
-    meter = memory._Meter("cpu")
+    meter = memory.Meter("cpu")
     original = builtins.__import__
 
     def work() -> None:
