@@ -130,6 +130,19 @@ class ToyCaptions(ToyTokens):
         ]
 
 
+class ToyWords:
+    """Embeds only words: each as a direction of its own."""
+
+    name = "toywords"
+    dimension = 8
+    views: Literal["text"] = "text"
+    revision = "ffeeddccbbaa9988"
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        made = [np.random.default_rng(list(text.encode())).normal(size=8) for text in texts]
+        return _unit(np.array(made).reshape(-1, 8))
+
+
 def install(folder: Path) -> None:
     """Write the metadata of a distribution that declares them, for a folder on the module search path."""
     info = folder / "toy_encoder-1.0.dist-info"
@@ -139,4 +152,5 @@ def install(folder: Path) -> None:
         "[open3dsg.encoders]\ntoy = tests.toy_encoder:Toy\ntoypixels = tests.toy_encoder:ToyPixels\n"
         "toyheavy = tests.toy_encoder:ToyHeavy\n"
         "toytokens = tests.toy_encoder:ToyTokens\ntoycaptions = tests.toy_encoder:ToyCaptions\n"
+        "toywords = tests.toy_encoder:ToyWords\n"
     )

@@ -15,7 +15,7 @@ from open3dsg.db.queries import execute
 from open3dsg.db.snapshot import snapshot
 from open3dsg.errors import UserError
 from open3dsg.store.cloud import read_cloud
-from open3dsg.store.scans import check_dataset, find_scan
+from open3dsg.store.scans import StoredScan, check_dataset, find_scan
 from open3dsg.store.unit import PointSample, Sightings, Unit, UnitKey
 
 if TYPE_CHECKING:
@@ -108,6 +108,11 @@ class UnitReader:
         self._unseen = unseen
         self._given_predicates = predicates
         self._kept: tuple[str | None, Cloud] | None = None  # by which transaction it was written, the cloud
+
+    @property
+    def scan(self) -> StoredScan:
+        """The scan as of the last unit."""
+        return self._scan
 
     def read(self, subgraph_no: int) -> Unit:
         """Read one subgraph; -1 is the full graph.

@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from torch_geometric.data import Batch as Joined
 from torch_geometric.data import Data
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from open3dsg.store.unit import UnitKey
@@ -39,7 +42,8 @@ class SceneGraph(Data):  # type: ignore[misc]
     Fields, C = 3 or with colours 6:
 
     - ``instance_points`` (M, N, C) float32;
-    - ``instance_box`` (M, 7) float32, centre and lengths in metres, world, and an angle in radians;
+    - ``instance_box`` (M, 7) float32, centre and lengths of the axis-aligned box in metres, world, and an
+      angle, which is 0, as Open3DSG's are;
     - ``instance_centre`` (M, 3) float32, metres, world;
     - ``pair_points`` (P, K, C) float32; ``pair_owner`` (P, K) uint8, 1: a point of a, 2: of b, 0: of neither;
     - ``edge_index`` (2, E) int64, subject and object among the instances;
@@ -51,7 +55,7 @@ class SceneGraph(Data):  # type: ignore[misc]
     - ``relation_target``: of pooled and captions (R, d) float32 unit rows, of tokens (R, T, d) float16;
       ``relation_row`` (E,) int64, the row of each edge where ``relation_valid`` (E,) bool;
     - of classes ``relation_classes`` (E, K) float32, 0 or 1, in their place;
-    - ``graphs``, how many units it is; ``instances``, ``pairs``, ``rows``: M, P and R of a unit.
+    - ``graphs``, how many units it is; ``instances``, ``pairs``, ``rows``: M, P and R of each unit.
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -61,6 +65,13 @@ class SceneGraph(Data):  # type: ignore[misc]
         if key == "edge_graph":
             return 1
         return super().__inc__(key, value, *args, **kwargs)
+
+
+def join(units: Sequence[SceneGraph]) -> SceneGraph:
+    """Return units, one or several, as one graph, which alone has ``batch``; in a worker in shared memory."""
+    joined: SceneGraph = Joined.from_data_list(list(units))
+    joined.graphs = len(units)
+    return joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,4 +108,4 @@ class Outputs:
     edges: Tensor  # (F,) int64
     relations: Tensor | None  # (F, d); of tokens (F, T, d); None where classes are learnt
     classes: Tensor | None  # (F, K) logits, where classes are learnt
-    transforms: tuple[Tensor, ...]  # (n, w, w) each: PointNet's transforms of features
+    transforms: tuple[Tensor, ...]  # (M,) and (E,), of PointNet's transforms: how far from orthogonal; or ()

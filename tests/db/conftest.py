@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests import miniature as mini
 from tests import open3dsg_files as published
 from tests import toy_encoder
 from tests.conftest import as_url
+from tests.db import trained
 from tests.db.pipeline import GRAPH, KEY, Database, ingest, observe
 
 
@@ -62,3 +64,38 @@ def graphs(tmp_path: Path) -> Path:
 def scanned(database: Database, root: Path, encoders: None) -> Database:
     ingest(root)(database, mini.NAME)
     return database
+
+
+@pytest.fixture(scope="session")
+def trained_template(
+    new_database: Callable[..., str], template: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """Name a database that `trained.trainable` filled with three scans, for tests to clone."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        trained.with_toys(tmp_path_factory.mktemp("encoders"), monkeypatch)
+        with connect(as_url(new_database("trained", template=template))) as connection:
+            connection.autocommit = True
+            trained.trainable(connection, tmp_path_factory.mktemp("trained"), 3)
+    return "trained"
+
+
+@pytest.fixture
+def store_url(
+    trained_template: str,
+    new_database: Callable[..., str],
+    encoders: None,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> str:
+    """Give the URL of a copy of it, and let this process find the toy encoders."""
+    monkeypatch.setenv("OPEN3DSG_ENCODERS", trained.SETTINGS)
+    name = f"trained_{zlib.crc32(request.node.nodeid.encode()):08x}"
+    return as_url(new_database(name, template=trained_template))
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Database]:
+    """Give a connection to that copy."""
+    with connect(store_url) as connection:
+        connection.autocommit = True
+        yield connection
