@@ -14,6 +14,7 @@ from open3dsg.cli.ingest import ingest
 from open3dsg.cli.masks import merge
 from open3dsg.cli.observe import observe
 from open3dsg.cli.output import json_option, message, print_json, print_pairs, print_table
+from open3dsg.cli.predict import predict
 from open3dsg.cli.session import open_for_work
 from open3dsg.cli.submission import queued
 from open3dsg.datasets.layouts import LAYOUTS
@@ -63,6 +64,7 @@ submit.add_command(queued(observe, "observe", "observe"))
 submit_graph.add_command(queued(build, "graph build", "graph build"))
 submit.add_command(queued(dump, "features dump", "features"))
 submit.add_command(queued(caption, "features caption", "captions"))
+submit.add_command(queued(predict, "predict", "predict"))
 
 
 @jobs.command("list", epilog="Example: open3dsg jobs list --status failed")
@@ -72,7 +74,7 @@ submit.add_command(queued(caption, "features caption", "captions"))
 @click.option(
     "--step",
     metavar="STEP",
-    help="Only items of this step: ingest, masks, observe, graph, features, pairs or captions.",
+    help="Only items of this step: ingest, masks, observe, graph, features, pairs, captions or predict.",
 )
 @json_option
 def list_items(status: str | None, step: str | None, as_json: bool) -> None:

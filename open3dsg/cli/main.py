@@ -57,7 +57,11 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "features": LazyCommand(
         "open3dsg.cli.features", "features", "Compute embeddings of instances and of pairs."
     ),
-    "profile": LazyCommand("open3dsg.cli.profile", "profile", "Measure what encoders cost."),
+    "train": LazyCommand(
+        "open3dsg.cli.train", "train", "Teach a network to embed objects and relations from points alone."
+    ),
+    "runs": LazyCommand("open3dsg.cli.runs", "runs", "List, compare, continue and delete training runs."),
+    "profile": LazyCommand("open3dsg.cli.profile", "profile", "Measure what encoders and training cost."),
     "jobs": LazyCommand(
         "open3dsg.cli.jobs", "jobs", "Share steps out over workers, on this machine and on others."
     ),
@@ -65,6 +69,16 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "scans": LazyCommand("open3dsg.cli.scans", "scans", "List, relabel, move and delete scans."),
     "vocab": LazyCommand(
         "open3dsg.cli.vocab", "vocab", "Keep lists of classes and predicates with their embeddings."
+    ),
+    "predict": LazyCommand(
+        "open3dsg.cli.predict",
+        "predict",
+        "Predict scene graphs by a trained run, from points, pictures or both.",
+    ),
+    "evaluate": LazyCommand(
+        "open3dsg.cli.evaluate",
+        "evaluate",
+        "Judge predictions against annotations, and show what is behind it.",
     ),
     "query": LazyCommand("open3dsg.cli.query", "query", "Ask the store in words."),
     "show": LazyCommand(

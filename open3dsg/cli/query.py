@@ -30,6 +30,7 @@ def query() -> None:
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 @click.option("-k", default=5, show_default=True, help="Hits a question.")
 @click.option("--encoder", help="NAME or NAME@REVISION; needed where the store has features of several.")
+@click.option("--run", metavar="RUN[:LABEL]", help="Ask what this run predicted, in place of features.")
 @click.option("--scan", help="Only this scan.")
 @click.option("--dataset", help="Only scans of this dataset.")
 @click.option("--label", help="Only instances with this label.")
@@ -51,6 +52,7 @@ def nodes(
     texts: tuple[str, ...],
     k: int,
     encoder: str | None,
+    run: str | None,
     scan: str | None,
     dataset: str | None,
     label: str | None,
@@ -65,12 +67,18 @@ def nodes(
     from open3dsg.export.files import check_folder
     from open3dsg.export.hits import hit_colours, write_log
     from open3dsg.query.nodes import NodeFilters, search_nodes
+    from open3dsg.query.predictions import search_predictions
 
+    if run is not None and encoder is not None:
+        raise UserError("--run asks by the words of its own encoder: leave out --encoder")
     for file in filter(None, (ply, log, picture)):
         check_folder(file)
     filters = NodeFilters(scan, dataset, label, within, exact)
     with open_for_work() as store:
-        answers = search_nodes(store.connection, texts, k=k, encoder=encoder, filters=filters)
+        if run is None:
+            answers = search_nodes(store.connection, texts, k=k, encoder=encoder, filters=filters)
+        else:
+            answers = search_predictions(store.connection, texts, run, k=k, filters=filters)
         hits = [hit for answer in answers for hit in answer]
         colours = hit_colours([hit.instance for hit in hits]) if ply is not None else {}
         if ply is not None:

@@ -19,6 +19,7 @@ from open3dsg.cli.output import (
 )
 from open3dsg.cli.session import open_for_work
 from open3dsg.cli.show_captions import captions
+from open3dsg.cli.show_predictions import predictions
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
@@ -200,3 +201,4 @@ def _print_missing(found: MissingFrames, *, listed: bool) -> None:
 
 
 show.add_command(captions)
+show.add_command(predictions)

@@ -66,7 +66,7 @@ def _options() -> Sequence[click.Parameter]:
         click.Option(
             ["--queue"],
             metavar="NAME",
-            help="Queue to put it in; else cpu, or gpu for features, pairs and captions.",
+            help="Queue to put it in; else cpu, or gpu for features, pairs, captions and predict.",
         ),
         click.Option(
             ["--max-attempts"],

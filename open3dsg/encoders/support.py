@@ -73,23 +73,28 @@ def need_checkpoint(choices: Choices, wants: str) -> Path:
 
 
 def torch_device(choices: Choices) -> str:
+    """Return the device that an encoder works on; UserError as of `find_device`."""
+    return find_device(choices.device)
+
+
+def find_device(device: str | None) -> str:
     """Return the device to work on, as torch names it: the chosen one, else a GPU where there is one.
 
     Raises UserError, naming --device, for one that this machine or this torch does not have.
     """
     import torch
 
-    if choices.device is None:
+    if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=choices.device).item()
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each way to lack it
         count = torch.cuda.device_count()
         here = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
         raise UserError(
-            f"--device {choices.device}: torch {torch.__version__} has no such device here, but {here}"
+            f"--device {device}: torch {torch.__version__} has no such device here, but {here}"
         ) from error
-    return choices.device
+    return device
 
 
 def torch_dtype(choices: Choices) -> torch.dtype:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from open3dsg.store.encoders import find_encoder, query_vector
 from open3dsg.store.scans import check_dataset, find_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from psycopg import Connection
+    from psycopg import Connection, Cursor
+
+    from open3dsg.store.encoders import StoredEncoder
 
 MOST_HITS = 2**31 - 1  # the k of search_nodes_v1 is an integer
 
@@ -75,27 +78,54 @@ def search_nodes(
     Raises UserError for a text that cannot be asked, an encoder without features, an unknown scan, dataset
     or label, a box that is not finite, and k out of range; nothing is kept of the `texts` then.
     """
+    filters = check_question(connection, texts, k, filters)
+    stored = find_encoder(connection, encoder)
+    asked = {"encoder": stored.full_name, "k": k, "filters": Jsonb(filters.as_json())}
+
+    def search(query: Vector) -> Cursor[Any]:
+        return execute(connection, "search_nodes", {**asked, "query": query})
+
+    return ask(connection, texts, stored, search)
+
+
+def ask(
+    connection: Connection[Any],
+    texts: Sequence[str],
+    words: StoredEncoder,
+    search: Callable[[Vector], Cursor[Any]],
+) -> list[list[NodeHit]]:
+    """Return the hits of each text: `search` is given its vector by the encoder `words`.
+
+    Raises UserError, in one line, for what the database refuses.
+    """
+    answers = []
+    for text in texts:
+        vector = Vector(query_vector(connection, words, text))
+        with refusals_told():
+            rows = search(vector).fetchall()
+        answers.append([NodeHit(s, i, t, sim, tuple(at), d, text) for s, i, t, sim, at, d in rows])
+    return answers
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """Raise UserError, in one line, for arguments that a SQL function refuses and a person can mend."""
+    try:
+        yield
+    except _REFUSALS as error:
+        hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
+        raise UserError(f"{error.diag.message_primary}{hint}") from error
+
+
+def check_question(
+    connection: Connection[Any], texts: Sequence[str], k: int, filters: NodeFilters | None
+) -> NodeFilters:
+    """Return the filters as SQL takes them; UserError for what cannot be asked."""
     if not 1 <= k <= MOST_HITS:
         raise UserError(f"-k is {k}: give 1 to {MOST_HITS}")
     for text in texts:
         check_term(text, "a query")
-    filters = _checked(connection, filters or NodeFilters())
-    stored = find_encoder(connection, encoder)
-    answers = []
-    for text in texts:
-        parameters = {
-            "query": Vector(query_vector(connection, stored, text)),
-            "encoder": stored.full_name,
-            "k": k,
-            "filters": Jsonb(filters.as_json()),
-        }
-        try:
-            rows = execute(connection, "search_nodes", parameters).fetchall()
-        except _REFUSALS as error:
-            hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
-            raise UserError(f"{error.diag.message_primary}{hint}") from error
-        answers.append([NodeHit(s, i, t, sim, tuple(at), d, text) for s, i, t, sim, at, d in rows])
-    return answers
+    return _checked(connection, filters or NodeFilters())
 
 
 def _checked(connection: Connection[Any], filters: NodeFilters) -> NodeFilters:

@@ -155,6 +155,18 @@ def _sentences(name: str) -> WordEncoder:
     return load_text_encoder(name)
 
 
+def embed_phrases(
+    connection: Connection[Any], text: str, phrases: Iterable[str]
+) -> tuple[StoredEncoder, Sequence[str], NDArray[np.float32]]:
+    """Embed the phrases that the sentence encoder `text` has not embedded yet, for `keep_words`."""
+    sentences = _sentences(text)
+    row = register_encoder(connection, sentences)
+    texts = words_without_embedding(connection, row, phrases)
+    if not texts:  # to load a model for none takes seconds
+        return row, [], np.empty((0, row.dimension), np.float32)
+    return row, texts, sentences.encode_text(texts)
+
+
 def _embed_rest(connection: Connection[Any], row: StoredEncoder, text: str) -> None:
     """Embed the phrases of all captions of an encoder that its sentence encoder `text` has not embedded."""
     sentences = _sentences(text)
@@ -240,13 +252,7 @@ class _Captions:
         clear_captions(self.connection, self.scan.scan_id, self.row.encoder_id, pairs)
 
     def _words(self, phrases: Iterable[str]) -> tuple[StoredEncoder, Sequence[str], NDArray[np.float32]]:
-        """Embed the phrases that the store has no embedding of by the sentence encoder, for `keep_words`."""
-        sentences = _sentences(self.speaker.encoder.text)
-        row = register_encoder(self.connection, sentences)
-        texts = words_without_embedding(self.connection, row, phrases)
-        if not texts:  # to load a model for none takes seconds
-            return row, [], np.empty((0, row.dimension), np.float32)
-        return row, texts, sentences.encode_text(texts)
+        return embed_phrases(self.connection, self.speaker.encoder.text, phrases)
 
     def _write(
         self, said: Sequence[Caption], kept: Sequence[bool], chunk: int, chunks: Sequence[Sequence[Pair]]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from open3dsg.steps.ingest import Ingest
     from open3dsg.steps.masks import MergeMasks
     from open3dsg.steps.observe import Observe
+    from open3dsg.steps.predict import Predict
     from open3dsg.steps.runner import Step
 
 Arguments = dict[str, Any]
@@ -254,6 +255,30 @@ def _captions_lack(_connection: Connection[Any], arguments: Mapping[str, Any], _
     return _other_encoder(_build_captions(arguments), arguments["revision"])
 
 
+def _describe_predict(work: Predict) -> Arguments:
+    """Tell all but the device, as above."""
+    return {
+        "options": asdict(work.options),
+        "force": work.force,
+        "replace": work.replace,
+        "batch": work.batch,
+        "precision": work.precision,
+    }
+
+
+def _build_predict(arguments: Mapping[str, Any]) -> Predict:
+    from open3dsg.steps.predict import Predict
+    from open3dsg.steps.predict_options import PredictOptions
+
+    how = {name: arguments[name] for name in ("force", "replace", "batch", "precision")}
+    return Predict(PredictOptions(**arguments["options"]), **how)
+
+
+def _predict_lacks(connection: Connection[Any], arguments: Mapping[str, Any], _scan: str) -> str | None:
+    """Look for the file of the checkpoint, and for the very encoder that speaks, where there is one."""
+    return _build_predict(arguments).lacking_here(connection)
+
+
 def _observe_lacks(connection: Connection[Any], _arguments: Mapping[str, Any], scan: str) -> str | None:
     return _no_folder(find_scan(connection, scan).root)
 
@@ -272,4 +297,5 @@ ENTRIES: dict[str, Entry] = {
     "features": Entry("gpu", _describe_features, _build_features, _features_lack),
     "pairs": Entry("gpu", _describe_features, _build_pairs, _pairs_lack),
     "captions": Entry("gpu", _describe_captions, _build_captions, _captions_lack),
+    "predict": Entry("gpu", _describe_predict, _build_predict, _predict_lacks),
 }

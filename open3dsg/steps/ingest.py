@@ -22,6 +22,7 @@ from open3dsg.steps.graph import STEP as GRAPH
 from open3dsg.steps.graph import SUBGRAPHS
 from open3dsg.steps.summary import Summary
 from open3dsg.store.geometry import Written, write_geometry
+from open3dsg.store.predictions import PREDICT
 from open3dsg.store.scans import check_name
 from open3dsg.store.vocabularies import add_word_lists
 
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 
 VERSION = 1
-DOWNSTREAM = ("observe", "features.nodes", "features.pairs", "features.captions", GRAPH)
+DOWNSTREAM = ("observe", "features.nodes", "features.pairs", "features.captions", GRAPH, PREDICT)
 
 _LARGEST_NUMBER = 2**31 - 1
 

@@ -191,13 +191,21 @@ class TokenSpeaker:
     def say(
         self, connection: Connection[Any], scan: StoredScan, row: StoredEncoder, pairs: Sequence[Pair]
     ) -> Iterator[Caption]:
-        """Speak of pairs, `batch` captions at a time."""
-        labels = read_labels(connection, scan)
+        """Speak of pairs, which are called by their labels."""
         asked = (
             (ends, spread_tokens(tokens, self.encoder.tokens))
             for a, b, tokens in read_pair_tokens(connection, scan.scan_id, row, pairs)
             for ends in ((a, b), (b, a))
         )
+        return self.speak(asked, read_labels(connection, scan))
+
+    def speak(
+        self, asked: Iterator[tuple[Pair, NDArray[np.float32]]], labels: Mapping[int, str]
+    ) -> Iterator[Caption]:
+        """Speak of pairs, subject first, by their (tokens, dimension) tokens, `batch` captions at a time.
+
+        `labels` are the names that instances are called by.
+        """
         waiting: list[tuple[Pair, NDArray[np.float32]]] = []
         while waiting := waiting + list(islice(asked, max(0, self.batch - len(waiting)))):
             together = waiting[: self.batch]

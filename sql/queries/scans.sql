@@ -81,6 +81,11 @@ WITH features AS (DELETE FROM node_feature
      captions AS (DELETE FROM relation_caption
                   WHERE scan_id = %(scan_id)s
                     AND (subject_no = ANY (%(numbers)s::integer[]) OR object_no = ANY (%(numbers)s::integer[]))),
+     nodes_predicted AS (DELETE FROM node_prediction
+                         WHERE scan_id = %(scan_id)s AND instance_no = ANY (%(numbers)s::integer[])),
+     edges_predicted AS (DELETE FROM edge_prediction
+                         WHERE scan_id = %(scan_id)s
+                           AND (subject_no = ANY (%(numbers)s::integer[]) OR object_no = ANY (%(numbers)s::integer[]))),
      samples AS (DELETE FROM instance_sample
                  WHERE scan_id = %(scan_id)s AND instance_no = ANY (%(numbers)s::integer[])),
      pairs AS (DELETE FROM pair

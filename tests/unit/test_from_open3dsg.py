@@ -88,15 +88,13 @@ def test_a_command_is_there_with_its_options(line: str) -> None:
     words = shlex.split(line)[1:]
     context = click.Context(cli, info_name="open3dsg")
     command: click.Command = cli
-    while isinstance(command, click.Group) and words:
+    while isinstance(command, click.Group) and words and not words[0].startswith("--"):
         found = command.get_command(context, words[0])
         assert found is not None, f"no command {words[0]!r}"
         context, command = click.Context(found, parent=context, info_name=words[0]), found
         words = words[1:]
-    if isinstance(command, click.Group):
-        return  # named as a whole
     if not words:
-        return  # so is this
+        return  # named as a whole
     chosen, left, _ = command.make_parser(context).parse_args(args=list(words))
     assert left == []
     for parameter in command.params:

@@ -77,7 +77,7 @@ def test_ingest_opens_its_reader_again(root: Path) -> None:
 def test_an_unknown_step_is_told_with_those_there_are() -> None:
     with pytest.raises(UserError, match=r"no step 'train'.*ingest, masks, observe, graph, features"):
         build("train", {})
-    assert [default_queue(step) for step in step_names()] == ["cpu"] * 4 + ["gpu"] * 3
+    assert [default_queue(step) for step in step_names()] == ["cpu"] * 4 + ["gpu"] * 4
 
 
 ITEM = Item("features", {"force": False, "options": {"encoder": "toy"}}, "a/b", 1, "first", 3)
