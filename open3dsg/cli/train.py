@@ -72,6 +72,8 @@ def _request(given: dict[str, Any]) -> TrainRequest:
         if given["targets"] not in {None, "classes"} or given["pair_encoder"] is not None:
             raise UserError("--supervised learns annotated relations: leave out --targets and --pair-encoder")
         given["targets"] = "classes"
+    if given["checkpoint"] is not None and given["point_weights"] is not None:
+        raise UserError("--checkpoint fills the point encoders, too: leave out --point-weights")
     train_split, validation_split = (
         None if split == "all" else split for split in (given.pop("split"), given.pop("validation_split"))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -28,8 +29,20 @@ from open3dsg.training.request import LOGGERS, Conduct
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+
+class _Number(click.FloatRange):
+    """A number from 0 on: not inf, nor nan, which click takes for one of any range."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        """Return it as float; fails as click does."""
+        number: float = super().convert(value, parameter, context)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", parameter, context)
+        return number
+
+
 _COUNT = click.IntRange(min=1)
-_NUMBER = click.FloatRange(min=0)
+_NUMBER = _Number(min=0)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -153,6 +166,8 @@ def chosen_conduct(given: dict[str, Any], before: Conduct | None = None) -> Cond
         if name in changed:
             changed[name] = changed[name].absolute()
     conduct = replace(before or Conduct(), **changed)
+    if conduct.logger is None and conduct.logs_in is not None:
+        raise UserError("--logs-in is where --logger writes: give that, too")
     if conduct.logger is not None and conduct.logs_in is None:
         return replace(conduct, logs_in=load_settings().home / conduct.logger)
     return conduct

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _DUMP_NODES = "open3dsg features dump --nodes --encoder {}"
 _DUMP_PAIRS = "open3dsg features dump --pairs --pair-encoder {}"
 _CAPTION = "open3dsg features caption --encoder {}"
+_PAIR_VIEWS = ("boxes", "crops", "tokens")  # of encoders that tell of pairs, the first by captions alone
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def find_targets(
         if pair_encoder is not None:
             raise UserError("classes are learnt from annotations: leave out --pair-encoder")
         return nodes, RelationTarget("classes", None, None, read_predicates(connection, dataset))
-    pairs = find_encoder(connection, pair_encoder or _only_pair_encoder(connection, dataset))
+    pairs = _find_pairs(connection, dataset, pair_encoder)
     facts = _facts(connection, dataset, pairs)
     kind = kind or _kind_of(facts)
     _check_there(dataset, pairs, facts, kind)
@@ -93,6 +94,18 @@ def _facts(connection: Connection[Any], dataset: str, encoder: StoredEncoder) ->
     return _Facts(*row)
 
 
+def _find_pairs(connection: Connection[Any], dataset: str, name: str | None) -> StoredEncoder:
+    """Find the encoder of pairs; UserError, with the command for its kind, where the store knows none."""
+    name = name or _only_pair_encoder(connection, dataset)
+    if execute(connection, "encoder_find", {"text": name}).fetchone() is None and "@" not in name:
+        views = load_encoder(name).views
+        if views not in _PAIR_VIEWS:
+            raise UserError(f"{name} has no features of pairs: take another --pair-encoder")
+        command = _CAPTION if views == "boxes" else _DUMP_PAIRS
+        raise _lacks(dataset, f"features or captions of pairs by {name}", command.format(name))
+    return find_encoder(connection, name)
+
+
 def _only_pair_encoder(connection: Connection[Any], dataset: str) -> str:
     names = [name for (name,) in execute(connection, "training_pair_encoders", {"dataset": dataset})]
     if len(names) == 1:
@@ -121,7 +134,7 @@ def _check_there(dataset: str, encoder: StoredEncoder, facts: _Facts, kind: Targ
         return
     if kind == "captions":
         command = _CAPTION.format(encoder.name)
-    elif facts.views not in ("crops", "tokens"):
+    elif facts.views not in _PAIR_VIEWS[1:]:
         raise UserError(f"{encoder.full_name} has no features of pairs: take another --pair-encoder")
     elif kind == "tokens" and facts.views == "crops":
         raise UserError(f"{encoder.full_name} gives no tokens: learn its pooled features")

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from open3dsg.db.connect import connect
+from open3dsg.steps.captions import _speaker
 from tests import miniature as mini
 from tests import open3dsg_files as published
 from tests import toy_encoder
@@ -26,6 +27,13 @@ def root(tmp_path: Path) -> Path:
     mini.write_scan(folder)
     mini.write_annotations(folder, mini.subgraph())
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_speaker_of_another_test() -> Iterator[None]:
+    """A process keeps who speaks by its name; another test may mean another by it."""
+    yield
+    _speaker.cache_clear()
 
 
 @pytest.fixture
@@ -71,11 +79,13 @@ def trained_template(
     new_database: Callable[..., str], template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     """Name a database that `trained.trainable` filled with three scans, for tests to clone."""
+    _speaker.cache_clear()
     with pytest.MonkeyPatch.context() as monkeypatch:
         trained.with_toys(tmp_path_factory.mktemp("encoders"), monkeypatch)
         with connect(as_url(new_database("trained", template=template))) as connection:
             connection.autocommit = True
             trained.trainable(connection, tmp_path_factory.mktemp("trained"), 3)
+    _speaker.cache_clear()
     return "trained"
 
 
