@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from open3dsg.datasets.synth.classes import CLASSES
+from open3dsg.datasets.synth.furnish import ROOM_KINDS
 from open3dsg.datasets.synth.mesh import Material, Mesh, Paint, box, cushion, cylinder, upright, yaw_matrix
 from open3dsg.datasets.synth.path import poses_of
 from open3dsg.datasets.synth.relations import PREDICATES, SHELL, carrier_of, gap_between, relations_of
 from open3dsg.datasets.synth.room import Box, Room, build_room
 from open3dsg.datasets.synth.subgraphs import MEMBERS, subgraphs_of
+from open3dsg.datasets.synth.write import is_held_out, room_seed
 
 SEEDS = range(5)  # one room of each kind
 SEATS = {"chair", "sofa", "armchair", "stool", "bench", "ottoman", "bed", "toilet", "bathtub"}
@@ -245,3 +248,12 @@ def test_primitives_have_the_volume_of_their_solids() -> None:
     assert volume(cushion((0, 0, 0), (2, 2, 2), paint, squareness=1, rows=20)) == pytest.approx(
         4 * np.pi / 3, rel=0.02
     )
+
+
+def test_rooms_of_every_kind_are_held_out() -> None:
+    held_out = [index for index in range(50) if is_held_out(index)]
+    assert len(held_out) == 10
+    assert held_out[0] == 4
+    kinds = Counter(index % len(ROOM_KINDS) for index in held_out)  # as `build_room` of `room_seed` has them
+    assert kinds == dict.fromkeys(range(len(ROOM_KINDS)), 2)
+    assert build_room(room_seed(3, 7)).kind == list(ROOM_KINDS)[7 % len(ROOM_KINDS)]

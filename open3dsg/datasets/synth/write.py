@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _UNFINISHED = ".unfinished"
+_VALIDATION_EVERY = 5
 _SEEN_PIXELS = 80
 _SEEN_FRAMES = 2
 
@@ -103,6 +104,15 @@ class Sightings:
     def well_seen(self, instances: Container[int]) -> int:
         """How many of `instances` were seen well, and more than once."""
         return sum(times >= _SEEN_FRAMES for instance, times in self._times.items() if instance in instances)
+
+
+def is_held_out(index: int) -> bool:
+    """Tell whether a scan is of the validation split: of each five another one, since kinds go round.
+
+    Were it always the fifth, all that is validated on would be bathrooms, and none trained on.
+    """
+    five, place = divmod(index, _VALIDATION_EVERY)
+    return place == (five - 1) % _VALIDATION_EVERY
 
 
 def room_seed(seed: int, index: int) -> int:

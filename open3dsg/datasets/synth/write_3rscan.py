@@ -10,7 +10,7 @@
         sequence/ or sequence.zip              _info.txt, frame-000000.color.jpg, .depth.pgm, .pose.txt
       masks/NAME/frame-000000.color.png        with `masks`: see masks.py
 
-3RScan.json is the very last file to be written. Every fifth scan is of the validation split.
+3RScan.json is the very last file to be written. Of every five scans one is of the validation split.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from open3dsg.datasets.synth.relations import PREDICATES, relations_of
 from open3dsg.datasets.synth.render import Renderer
 from open3dsg.datasets.synth.scanned import scan_mesh
 from open3dsg.datasets.synth.subgraphs import subgraphs_of
-from open3dsg.datasets.synth.write import Order, Sightings, Written
+from open3dsg.datasets.synth.write import Order, Sightings, Written, is_held_out
 from open3dsg.geometry.pixels import PixelGrid
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ COLOUR = PixelGrid(480, 270, 379.689, 379.0575, 244.752, 131.667)
 DEPTH = PixelGrid(224, 172, 177.188, 241.474, 113.945, 83.6994)
 
 _NAMES = uuid.UUID("5c6f4f0e-3f0b-5f0e-9d5b-0d3b5f3e8a11")
-_VALIDATION_EVERY = 5
 _CLASS_NUMBERS = {label: line for line, label in enumerate(CLASSES, start=1)}
 
 
@@ -84,7 +83,7 @@ class ThreeRScanLayout:
         subgraphs = subgraphs_of(room, relations_of(room))
         return Written(
             name=order.name,
-            split="validation" if order.index % _VALIDATION_EVERY == _VALIDATION_EVERY - 1 else "train",
+            split="validation" if is_held_out(order.index) else "train",
             folders=[each.relative_to(root).as_posix() for each in folders],
             labels=list(room.labels.values()),
             seen=sightings.well_seen(room.labels),

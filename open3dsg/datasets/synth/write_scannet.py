@@ -16,7 +16,7 @@
 With `masks` there is masks/sceneNNNN_00/0.png, 20.png, ... as well: see masks.py.
 
 The split files come last, that of the training split the very last. Of two or more scans the last is the
-test split's; of the others every fifth is of the validation split. As a scanner leaves them, meshes and poses
+test split's; of every five others one is of the validation split. As a scanner leaves them, meshes and poses
 stand turned about z and shifted in the world: axisAlignment brings the floor to z = 0 and the walls along the
 axes. The sensor is held level, one frame of a scan has lost its pose, and nobody annotated the ceiling.
 """
@@ -38,7 +38,7 @@ from open3dsg.datasets.synth.path import camera_path
 from open3dsg.datasets.synth.render import Renderer
 from open3dsg.datasets.synth.scanned import scan_mesh
 from open3dsg.datasets.synth.scannet_labels import scannet_word
-from open3dsg.datasets.synth.write import Order, Sightings, Written
+from open3dsg.datasets.synth.write import Order, Sightings, Written, is_held_out
 from open3dsg.errors import UserError
 from open3dsg.geometry.pixels import PixelGrid
 
@@ -74,7 +74,6 @@ _PICTURES = _Camera(_FRAME, _FRAME, _FRAME_STEP)
 _STREAM = _Camera(PixelGrid(648, 484, 585.093994, 585.093994, 323.625, 241.625), _FRAME, step=1)
 
 _MOST_SCANS = 10_000
-_VALIDATION_EVERY = 5
 _UNANNOTATED = frozenset({"ceiling"})
 # The path holds the sensor as in 3RScan, the world's up at the picture's left: this turns it level.
 _T_UPRIGHT_LEVEL = np.array([[0.0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -140,7 +139,7 @@ class ScanNetLayout:
 def _split(order: Order) -> str:
     if order.scans > 1 and order.index == order.scans - 1:
         return "test"
-    return "val" if order.index % _VALIDATION_EVERY == _VALIDATION_EVERY - 1 else "train"
+    return "val" if is_held_out(order.index) else "train"
 
 
 def _annotated(room: Room) -> dict[int, str]:
