@@ -33,7 +33,7 @@ _INTERRUPTED = 130  # as a shell says of Ctrl-C
 @preset_options
 @conduct_options
 def train(as_json: bool, **given: Any) -> None:
-    """Train a network that gives embeddings of instances and pairs from points alone.
+    """Teach a network to embed objects and relations from points alone.
 
     It learns by distillation from features in the store, in batches read from there, and leaves a run: its
     figures and checkpoints, in the database. Interrupted or killed, `open3dsg runs resume` goes on with it.

@@ -142,5 +142,5 @@ def test_the_wheel_migrates_a_database_without_the_checkout(
     )
     assert done.stdout.splitlines() == [
         str(tmp_path / "site" / "open3dsg" / "__init__.py"),
-        "['0001', '0002', '0003', '0004']",
+        "['0001', '0002', '0003', '0004', '0005']",
     ]
