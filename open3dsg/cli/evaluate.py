@@ -65,7 +65,7 @@ def evaluate(
     gt_objects: bool,
     as_json: bool,
 ) -> None:
-    """Judge predictions of a run against the annotations of their scans.
+    """Judge predictions against annotations, and show what is behind it.
 
     Recall, mean recall by class and that of frequent, middling and rare classes, with what chance would give.
     """

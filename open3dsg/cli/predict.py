@@ -104,9 +104,9 @@ def predict(
     replace: bool,
     as_json: bool,
 ) -> None:
-    """Predict nodes and edges, to be searched, classified and evaluated as RUN:LABEL.
+    """Predict scene graphs by a trained run, from points, pictures or both.
 
-    A node or pair without 2D features is predicted from points alone. Without --dataset, --split and --scan
+    What is predicted is searched, classified and evaluated as RUN:LABEL. A node or pair without 2D features is predicted from points alone. Without --dataset, --split and --scan
     it is the scans that the run is validated on. `query nodes --run RUN` asks what was predicted.
     """
     from open3dsg.steps.predict import Predict
