@@ -106,8 +106,9 @@ def predict(
 ) -> None:
     """Predict scene graphs by a trained run, from points, pictures or both.
 
-    What is predicted is searched, classified and evaluated as RUN:LABEL. A node or pair without 2D features is predicted from points alone. Without --dataset, --split and --scan
-    it is the scans that the run is validated on. `query nodes --run RUN` asks what was predicted.
+    What is predicted is searched, classified and evaluated as RUN:LABEL. A node or pair without 2D features
+    is predicted from points alone. Without --dataset, --split and --scan it is the scans that the run is
+    validated on. `query nodes --run RUN` asks what was predicted.
     """
     from open3dsg.steps.predict import Predict
     from open3dsg.steps.predict_options import PredictOptions
