@@ -88,11 +88,7 @@ def test_a_run_has_a_name_and_json(run: Callable[..., Done], database: psycopg.C
     ("given", "told"),
     [
         (("--split", "test"), "test"),
-        (("--devices", "cpu,"), "a name between commas is missing"),
-        (("--supervised",), "--supervised learns annotated relations"),
         (("--lr", "nan"), "nan is not a finite number"),
-        (("--logs-in", "here"), "--logs-in is where --logger writes"),
-        (("--checkpoint", "any", "--point-weights", "any"), "leave out --point-weights"),
     ],
 )
 def test_what_cannot_be_is_refused(given: tuple[str, ...], told: str, refused: Callable[..., str]) -> None:
