@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from open3dsg.cli.output import json_option
-from open3dsg.cli.session import check_force, device_names, open_for_work, run_and_report, step_options
+from open3dsg.cli.session import (
+    check_force,
+    device_names,
+    device_option,
+    open_for_work,
+    run_and_report,
+    step_options,
+)
 
 if TYPE_CHECKING:
     from open3dsg.encoders.contract import Precision
@@ -29,12 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--batch", type=click.IntRange(min=1), show_default="8", help="Captions a pass through the model."
 )
-@click.option(
-    "--device",
-    metavar="NAMES",
-    show_default="a GPU if there is one",
-    help="Such as cpu; scans are shared out over several: cuda:0,cuda:1.",
-)
+@device_option
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16"]),

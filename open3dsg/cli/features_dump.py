@@ -11,6 +11,7 @@ from open3dsg.cli.output import counted, json_option, message, print_json, print
 from open3dsg.cli.session import (
     check_force,
     device_names,
+    device_option,
     exit_on_failures,
     open_for_work,
     run_all_and_report,
@@ -121,12 +122,7 @@ def running_options(command: _Command) -> _Command:
             show_default=True,
             help="Numbers the encoder reckons with.",
         ),
-        click.option(
-            "--device",
-            metavar="NAMES",
-            show_default="a GPU if there is one",
-            help="Such as cpu; scans are shared out over several: cuda:0,cuda:1.",
-        ),
+        device_option,
         click.option("--batch", default=32, show_default=True, help="Crops the encoder is shown at once."),
         click.option("--pair-chunk", default=512, show_default=True, help="Pairs a commit."),
         click.option(

@@ -67,6 +67,13 @@ jobs_option = click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to share the scans."
 )
 
+device_option = click.option(
+    "--device",
+    metavar="NAMES",
+    show_default="a GPU if there is one",
+    help="Such as cpu; scans are shared out over several: cuda:0,cuda:1.",
+)
+
 
 def device_names(text: str | None) -> list[str]:
     """Return the devices in `text`, such as cuda:0,cuda:1; UserError for an empty name or one given twice."""
