@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 60.0  # that a database may be away
 _PAUSE_S = 0.5
 _AHEAD = 2  # batches that a worker has ready
+_BURIAL_S = 5.0  # within which the system tells of the death of a process
 _START = Cursor(0, 0)
 
 
@@ -185,10 +186,27 @@ class _Loader(DataLoader[Batch]):
     """Raises what a worker handed over in place of a batch: as it is, not as a traceback of the worker's."""
 
     def __iter__(self) -> Any:
-        for item in super().__iter__():
-            if isinstance(item, UserError):
-                raise item
-            yield item
+        with _deaths_awaited():
+            for item in super().__iter__():
+                if isinstance(item, UserError):
+                    raise item
+                yield item
+
+
+@contextmanager
+def _deaths_awaited() -> Iterator[None]:
+    """Let PyTorch tell of a worker that died while it handed a batch over.
+
+    A batch lies in memory of which the worker sends the handles. Where it was killed amid that, the broken
+    connection is noticed first, and the signal by which PyTorch raises its own error a moment later.
+    """
+    try:
+        yield
+    except (OSError, EOFError):
+        until = time.monotonic() + _BURIAL_S
+        while time.monotonic() < until:  # in naps: the signal wakes only the thread that is given it
+            time.sleep(0.1)
+        raise
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -352,6 +354,33 @@ def test_a_worker_that_is_killed_is_told_in_one_line(store: Database, store_url:
     told = "was killed, most likely for want of memory: give fewer --workers"
     with pytest.raises(UserError, match=told):
         read_on(waiting, killing=worker)
+
+
+def test_a_worker_that_is_killed_while_it_hands_a_batch_over(store: Database, store_url: str) -> None:
+    loader = make_loader(stream(store, store_url, keys=KEYS * 10), replace(OPTIONS, workers=1))
+    waiting = iter(loader)
+    next(waiting)
+    [worker] = multiprocessing.active_children()
+    assert worker.pid is not None
+    time.sleep(1)  # in which it has the next batch ready, and waits to be asked for its handles
+    os.kill(worker.pid, signal.SIGSTOP)
+    told = signal.getsignal(signal.SIGCHLD)
+    # The broken connection is noticed first: the news of the death comes a second late.
+    signal.signal(signal.SIGCHLD, lambda *_: signal.setitimer(signal.ITIMER_REAL, 1))
+    alarm = signal.signal(signal.SIGALRM, told)
+    killing = threading.Timer(1, worker.kill)
+    killing.start()
+    try:
+        with (
+            pytest.raises(UserError, match="was killed, most likely for want of memory"),
+            dead_workers_told(),
+        ):
+            next(waiting)
+    finally:
+        killing.join()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
+        signal.signal(signal.SIGCHLD, told)
 
 
 def test_graphs_of_one_scan_for_prediction(store: Database) -> None:
