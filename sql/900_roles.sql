@@ -46,10 +46,10 @@ DO $$
 DECLARE
     -- Named one by one: tables of the users' own in the same schema are none of our business.
     store_tables constant text[] := ARRAY[
-        'alembic_version', 'checkpoint', 'checkpoint_part', 'dataset', 'edge_prediction', 'encoder', 'evaluation',
+        'alembic_version', 'checkpoint', 'checkpoint_part', 'correction', 'dataset', 'edge_prediction', 'encoder', 'evaluation',
         'evaluation_rank', 'frame', 'instance', 'instance_attribute', 'instance_sample', 'ledger', 'node_feature',
         'node_prediction', 'observation', 'pair', 'pair_feature', 'pair_tokens', 'point_block', 'prediction',
-        'relation_caption', 'relationship', 'run', 'run_metric', 'scan', 'store_meta', 'subgraph', 'subgraph_member',
+        'relation_caption', 'relationship', 'rescan_object', 'run', 'run_metric', 'scan', 'store_meta', 'subgraph', 'subgraph_member',
         'term', 'term_embedding', 'vocabulary', 'vocabulary_term'];
     schema_tables constant text[] := ARRAY['alembic_version', 'store_meta'];  -- only migrations write these
     home constant regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'scan'::regclass);

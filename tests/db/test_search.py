@@ -214,7 +214,7 @@ def test_a_reader_can_search_and_change_nothing(
     database.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO only_reads")
     database.execute("SET ROLE only_reads")
     assert len(search(database, nodes[0], 5)) == 5
-    assert len(database.execute("SELECT * FROM storage_report_v1()").fetchall()) == 33
+    assert len(database.execute("SELECT * FROM storage_report_v1()").fetchall()) == 35
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         database.execute("DELETE FROM node_feature")
     database.execute("RESET ROLE")
