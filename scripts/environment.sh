@@ -1,6 +1,7 @@
 # Sourced by scripts/test and scripts/demo: makes .venv/ in the checkout, or leaves it as it is.
 #
 # install_environment EXTRAS   installs the package with these extras, at the pins of constraints.txt
+# install_browser              installs Debian's chromium, for tests of the viewer
 # install_openai_clip          installs OpenAI's package clip beside it, into .venv/openai-clip, for tests
 #
 # Debian packages are installed where they are missing and we may; else they are named. A stamp in .venv/ holds
@@ -19,7 +20,7 @@ need_debian_package() {
     if "$@" >/dev/null 2>&1; then return; fi
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing $package"
-        { apt-get install -y -q "$package" || { apt-get update -q && apt-get install -y -q "$package"; }; } \
+        { apt-get install -y -q --no-install-recommends "$package" || { apt-get update -q && apt-get install -y -q --no-install-recommends "$package"; }; } \
             >"$root/.debian-packages.log" 2>&1 || {
             tail -n 5 "$root/.debian-packages.log" >&2
             say "error: $package could not be installed: see .debian-packages.log"
@@ -75,6 +76,8 @@ install_environment() {
     )
     echo "$wanted $extras${there:+,$there}" >"$stamp"
 }
+
+install_browser() { need_debian_package chromium command -v chromium; }
 
 # Not into .venv itself: clip wants torchvision, and beside a torch for CPUs that keeps transformers from loading.
 install_openai_clip() {
