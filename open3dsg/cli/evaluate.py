@@ -16,7 +16,7 @@ from open3dsg.cli.output import (
     print_table,
     progress,
 )
-from open3dsg.cli.session import open_for_work
+from open3dsg.cli.session import open_for_work, split_option
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _BOTH: tuple[Protocol, ...] = ("published", "strict")
     help="How: as the published code does, or each annotation once a scan.",
 )
 @click.option("--dataset", metavar="NAME", help="Only scans of this dataset.")
-@click.option("--split", metavar="NAME", help="Only scans of this split.")
+@split_option
 @click.option("--classes", metavar="VOCAB", show_default="DATASET-classes", help="What objects can be.")
 @click.option(
     "--predicates", metavar="VOCAB", show_default="DATASET-predicates", help="What relations can be."
@@ -98,6 +98,7 @@ def list_(run: str | None, as_json: bool) -> None:
     """List the evaluations that are kept, with their middle recalls."""
     from open3dsg.evaluation.judged import PLACES
     from open3dsg.evaluation.results import list_evaluations, named_predictions
+    from open3dsg.store.run_reports import given_options
 
     with open_for_work() as store:
         chosen = [None] if run is None else named_predictions(store.connection, run)
@@ -118,7 +119,7 @@ def list_(run: str | None, as_json: bool) -> None:
                     for kind, at in middle.items()
                 ),
                 one.scans,
-                _told(one.options),
+                given_options(one.options),
                 one.code_revision,
                 f"{one.made_at:%Y-%m-%d %H:%M}",
             )
@@ -162,6 +163,7 @@ def show(
 ) -> None:
     """List the annotations behind a figure: what is true, what came first, and where the truth came."""
     from open3dsg.evaluation.results import find_evaluation, read_ranks
+    from open3dsg.store.run_reports import given_options
 
     with open_for_work() as store:
         found = find_evaluation(store.connection, run, protocol)
@@ -170,9 +172,8 @@ def show(
     if as_json:
         print_json([row._asdict() for row in rows])
         return
-    message(
-        f"{found.prediction}, {found.protocol}, {_told(found.options)}: {counted(len(rows), 'annotation')}"
-    )
+    told = given_options(found.options)
+    message(f"{found.prediction}, {found.protocol}, {told}: {counted(len(rows), 'annotation')}")
     print_table(
         ("scan", "subgraph", "subject", "label", "truth", "object", "label", "rank", "first"),
         [tuple(row) for row in rows],
@@ -237,9 +238,3 @@ def _places(metrics: Mapping[str, Any], figure: str, *, is_chance: bool) -> Mapp
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _told(options: Mapping[str, Any]) -> str:
-    """Write the options that were given."""
-    given = {name.replace("_", "-"): value for name, value in options.items() if value not in (None, False)}
-    return " ".join(name if value is True else f"{name}={value}" for name, value in given.items())

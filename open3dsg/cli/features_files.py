@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from open3dsg.cli.output import counted, json_option, message, print_json, print_problems, progress
-from open3dsg.cli.session import check_force, exit_on_failures, open_for_work, run_and_report, step_options
+from open3dsg.cli.session import (
+    check_force,
+    exit_on_failures,
+    open_for_work,
+    run_and_report,
+    split_option,
+    step_options,
+)
 from open3dsg.errors import BadFileError, UserError
 
 if TYPE_CHECKING:
@@ -38,7 +45,7 @@ _graphs = click.option(
 @click.option("--encoder", metavar="ENCODER", help="Whose features of instances to write.")
 @click.option("--pair-encoder", metavar="ENCODER", help="Whose features of pairs to write.")
 @click.option("--dataset", metavar="NAME", help="Only scans of this dataset.")
-@click.option("--split", metavar="NAME", help="Only scans of this split.")
+@split_option
 @click.option("--scan", "scans", metavar="SCAN", multiple=True, help="Only this scan; repeatable.")
 @click.option("--force", is_flag=True, help="Write files again that are there.")
 @json_option

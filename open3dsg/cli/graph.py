@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from open3dsg.cli.output import json_option, message, print_json, print_table
-from open3dsg.cli.session import check_force, open_for_work, run_and_report, step_options
+from open3dsg.cli.session import check_force, open_for_work, run_and_report, split_option, step_options
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def build(
 
 @graph.command("list", epilog="Example: open3dsg graph list --split train --unusable")
 @click.option("--dataset", metavar="NAME", help="Only of this dataset.")
-@click.option("--split", metavar="NAME", help="Only of this split.")
+@split_option
 @click.option("--scan", metavar="SCAN", help="Only of this scan.")
 @click.option("--unusable", is_flag=True, help="Only those that a trainer passes over.")
 @json_option

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -20,81 +21,93 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from open3dsg.encoders.contract import Precision
-    from open3dsg.training.options import Graphs
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+# What is predicted: named as fields of `PredictOptions`, but for --protocol.
+_PREDICTION_OPTIONS = (
+    click.option("--run", required=True, metavar="NAME", help="Whose predictions."),
+    click.option(
+        "--checkpoint",
+        metavar="best|last|STEP",
+        show_default="best",
+        help="Which of the run's checkpoints.",
+    ),
+    click.option(
+        "--weight-2d",
+        type=click.FloatRange(0, 1),
+        show_default="0.5",
+        help="Share of the 2D features; 0: from points alone.",
+    ),
+    click.option("--from-2d", is_flag=True, help="From the 2D features alone, as the teacher has them."),
+    click.option(
+        "--protocol",
+        type=click.Choice(["strict", "published"]),
+        default="strict",
+        show_default=True,
+        help="published: relations are weighed the other way round than nodes.",
+    ),
+    click.option(
+        "--graphs",
+        type=click.Choice(["subgraph", "full"]),
+        show_default="as the run was trained",
+        help="Predict subgraph by subgraph, or whole scans.",
+    ),
+    click.option("--unseen", is_flag=True, help="Predict instances that no frame shows, too."),
+    click.option(
+        "--node-model",
+        metavar="ENCODER",
+        show_default="the run's",
+        help="Whose words nodes are compared with; of the same space.",
+    ),
+    click.option(
+        "--n-beams",
+        "beams",
+        type=click.IntRange(min=1),
+        show_default="5",
+        help="Where an encoder speaks of relations: captions that its search follows at a time.",
+    ),
+    click.option("--gt-objects", is_flag=True, help="There: call objects by their annotated labels."),
+    click.option(
+        "--vocabulary",
+        metavar="NAME",
+        show_default="the dataset's classes",
+        help="There: call objects by the nearest word of this list.",
+    ),
+    click.option(
+        "--label",
+        metavar="NAME",
+        help="What to call it beside the run; else student, teacher or fused-0.5.",
+    ),
+)
+
+# How the encoder that speaks works: none of it changes a caption.
+_SPEAKER_OPTIONS = (
+    click.option("--batch", type=click.IntRange(min=1), show_default="8", help="Captions a pass."),
+    device_option,
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "fp16", "bf16"]),
+        show_default="fp32",
+        help="Numbers the model that speaks reckons with.",
+    ),
+)
+
+
+def _prediction_options(command: _Command) -> _Command:
+    """Add what is predicted, and how the encoder that speaks works."""
+    for option in reversed((*_PREDICTION_OPTIONS, *_SPEAKER_OPTIONS)):
+        command = option(command)
+    return command
 
 
 @click.command(epilog="Example: open3dsg predict --run brave-otter-7 --weight-2d 0")
-@click.option("--run", required=True, metavar="NAME", help="Whose predictions.")
-@click.option(
-    "--checkpoint", metavar="best|last|STEP", show_default="best", help="Which of the run's checkpoints."
-)
-@click.option(
-    "--weight-2d",
-    type=click.FloatRange(0, 1),
-    show_default="0.5",
-    help="Share of the 2D features; 0: from points alone.",
-)
-@click.option("--from-2d", is_flag=True, help="From the 2D features alone, as the teacher has them.")
-@click.option(
-    "--protocol",
-    type=click.Choice(["strict", "published"]),
-    default="strict",
-    show_default=True,
-    help="published: relations are weighed the other way round than nodes.",
-)
-@click.option(
-    "--graphs",
-    type=click.Choice(["subgraph", "full"]),
-    show_default="as the run was trained",
-    help="Predict subgraph by subgraph, or whole scans.",
-)
-@click.option("--unseen", is_flag=True, help="Predict instances that no frame shows, too.")
-@click.option(
-    "--node-model",
-    metavar="ENCODER",
-    show_default="the run's",
-    help="Whose words nodes are compared with; of the same space.",
-)
-@click.option(
-    "--n-beams",
-    "beams",
-    type=click.IntRange(min=1),
-    show_default="5",
-    help="Where an encoder speaks of relations: captions that its search follows at a time.",
-)
-@click.option("--gt-objects", is_flag=True, help="There: call objects by their annotated labels.")
-@click.option(
-    "--vocabulary",
-    metavar="NAME",
-    show_default="the dataset's classes",
-    help="There: call objects by the nearest word of this list.",
-)
-@click.option(
-    "--label", metavar="NAME", help="What to call it beside the run; else student, teacher or fused-0.5."
-)
-@click.option("--batch", type=click.IntRange(min=1), show_default="8", help="Captions a pass.")
-@device_option
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "bf16"]),
-    show_default="fp32",
-    help="Numbers the model that speaks reckons with.",
-)
+@_prediction_options
 @step_options
 @json_option
 def predict(
-    run: str,
-    checkpoint: str | None,
-    weight_2d: float | None,
-    from_2d: bool,
     protocol: Literal["strict", "published"],
-    graphs: Graphs | None,
-    unseen: bool,
-    node_model: str | None,
-    beams: int | None,
-    gt_objects: bool,
-    vocabulary: str | None,
-    label: str | None,
     batch: int | None,
     device: str | None,
     precision: Precision | None,
@@ -105,6 +118,7 @@ def predict(
     force: bool,
     replace: bool,
     as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Predict scene graphs by a trained run, from points, pictures or both.
 
@@ -118,27 +132,14 @@ def predict(
 
     check_force(force, scans)
     devices = device_names(device)
-    options = PredictOptions(
-        run=run,
-        checkpoint=checkpoint,
-        weight_2d=weight_2d,
-        from_2d=from_2d,
-        published=protocol == "published",
-        graphs=graphs,
-        unseen=unseen,
-        node_model=node_model,
-        label=label,
-        beams=beams,
-        gt_objects=gt_objects,
-        vocabulary=vocabulary,
-    )
+    options = PredictOptions(published=protocol == "published", **chosen)
     first = devices[0] if devices else None
     work = Predict(options, force, replace, batch=batch, device=first, precision=precision)
     with open_for_work() as store:
         if dataset or split or scans:
             keys = select_scans(store.connection, dataset=dataset, split=split, scans=scans)
         else:
-            keys = _validation_scans(store.connection, run)
+            keys = _validation_scans(store.connection, options.run)
         work = work.settle(store.connection)
         message(f"the prediction is called {options.run}:{options.called}")
         run_and_report("predict", work, keys, store=store, jobs=jobs, as_json=as_json, devices=devices)

@@ -44,11 +44,14 @@ def open_for_work() -> Iterator[Store]:
         yield Store(connection, database_url(settings))
 
 
+split_option = click.option("--split", metavar="NAME", help="Only scans of this split; all: all scans.")
+
+
 def step_options(command: _Command) -> _Command:
     """Add the options that every step over scans has."""
     options = (
         click.option("--dataset", metavar="NAME", help="Only scans of this dataset."),
-        click.option("--split", metavar="NAME", help="Only scans of this split."),
+        split_option,
         click.option("--scan", "scans", metavar="SCAN", multiple=True, help="Only this scan; repeatable."),
         jobs_option,
         click.option("--force", is_flag=True, help="Do it again for one --scan, even if it is done."),

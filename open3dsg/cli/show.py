@@ -17,7 +17,7 @@ from open3dsg.cli.output import (
     print_table,
     progress,
 )
-from open3dsg.cli.session import open_for_work
+from open3dsg.cli.session import open_for_work, split_option
 from open3dsg.cli.show_captions import captions
 from open3dsg.cli.show_predictions import predictions
 from open3dsg.errors import UserError
@@ -140,7 +140,7 @@ def projections(scan: str, instance: int | None, ply: Path | None, out: Path, as
 @show.command(epilog="Example: open3dsg show missing --split validation --out results.json")
 @click.option("--scan", "scans", metavar="SCAN", multiple=True, help="Only this scan; repeatable.")
 @click.option("--dataset", metavar="NAME", help="Only scans of this dataset.")
-@click.option("--split", metavar="NAME", help="Only scans of this split.")
+@split_option
 @click.option("--out", type=FILE, help="Write the list to this file, as JSON, and print the counts alone.")
 @json_option
 def missing(

@@ -30,6 +30,9 @@ from open3dsg.training.request import LOGGERS, Conduct
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+_LARGEST = 1e30  # Adam divides rates by small numbers
+
+
 class _Number(click.FloatRange):
     """A number from 0 on: not inf, nor nan, which click takes for one of any range."""
 
@@ -38,6 +41,8 @@ class _Number(click.FloatRange):
         number: float = super().convert(value, parameter, context)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", parameter, context)
+        if number > _LARGEST:
+            self.fail(f"{value} is more than single precision reckons with.", parameter, context)
         return number
 
 

@@ -17,6 +17,7 @@ from open3dsg.evaluation.judging import Task, judge_scan
 from open3dsg.evaluation.recall import figures, tally, thirds
 from open3dsg.evaluation.results import (
     Evaluation,
+    check_may_keep,
     count_classes,
     keep_evaluation,
     named_predictions,
@@ -86,8 +87,9 @@ def evaluate(
 
     What was found before with the same options is replaced; of several predictions one that says nothing of
     the scans is a problem. `track`: see `Track`. Raises UserError where there is no such prediction, nothing
-    was predicted of the scans, they have no annotations, or a vocabulary is wanting.
+    was predicted of the scans, they have no annotations, a vocabulary is wanting, or the role may only read.
     """
+    check_may_keep(connection)
     if options.dataset is not None:
         check_dataset(connection, options.dataset)
     predictions = named_predictions(connection, text)

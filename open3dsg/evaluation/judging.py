@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from open3dsg.errors import UserError
 from open3dsg.evaluation import published, strict
 from open3dsg.evaluation.judged import given_classes
 from open3dsg.evaluation.scenes import (
@@ -20,7 +23,6 @@ from open3dsg.evaluation.scenes import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from psycopg import Connection
 
@@ -83,10 +85,16 @@ class _Context(NamedTuple):
 
 
 def judge_scan(connection: Connection[Any], scan_id: int, task: Task, protocols: Sequence[Protocol]) -> Found:
-    """Judge one scan under each protocol. What nothing is annotated of has no parts."""
+    """Judge one scan under each protocol. What nothing is annotated of has no parts.
+
+    Raises UserError for scores that are not finite; the store takes no such embedding.
+    """
     scene = read_scene(
         connection, scan_id, task.prediction.prediction_id, task.classes, task.predicates, task.learnt
     )
+    if not np.isfinite(scene.predicates).all():  # it would come first, or push others out of the first
+        name = task.prediction.full_name
+        raise UserError(f"{name} has scores of pairs that are not finite: predict again with --replace")
     objects = read_objects(connection, scan_id)
     given = given_classes(scene, objects, task.classes) if task.gt_objects else None
     context = _Context(scene, objects, given)

@@ -73,6 +73,16 @@ class RankRow(NamedTuple):
     predicted: str | None  # what came first
 
 
+def check_may_keep(connection: Connection[Any]) -> None:
+    """Raise UserError where the role of the connection may not write evaluations: before hours of judging."""
+    may_keep, role = execute(connection, "evaluation_may_keep").fetchall()[0]
+    if not may_keep:
+        raise UserError(
+            f"the figures are kept in the database, which the role {role!r} may only read:"
+            " OPEN3DSG_DATABASE_URL names the role, take one that may write"
+        )
+
+
 def keep_evaluation(
     connection: Connection[Any],
     prediction: StoredPrediction,

@@ -1,7 +1,8 @@
 """Checkpoints outside the database: files that come and go with their rows, whenever a process is killed.
 
 A file whose fate hangs on a transaction is called `...pending`: a new one before the commit, one to be
-deleted as well. Afterwards, or when the run is next saved, the rows say which of them stay.
+deleted as well. Afterwards, or when the run is next saved, the rows say which of them stay. A file that is
+still being written is called `unfinished`: the run's next save writes over it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 _PENDING = ".pending"
+_UNFINISHED = "unfinished"
 
 
 @contextmanager
@@ -48,6 +50,24 @@ def rows_and_files(connection: Connection[Any], run_id: int, folder: Path | None
 def run_folder(folder: Path, name: str, started_at: datetime) -> Path:
     """Return where the files of a run lie in `folder`: another store's run of that name has another."""
     return folder.absolute() / f"{name}-{started_at.astimezone(UTC):%Y%m%dT%H%M%S%f}"
+
+
+@contextmanager
+def unfinished(folder: Path) -> Iterator[Path]:
+    """Give a file in the folder of a run to write a checkpoint to; it is gone afterwards.
+
+    On the disk where the checkpoint is to lie, it is moved, not copied. Call it within `run_lock`: what a
+    killed process left is written over. Raises UserError where the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}") from error
+    file = folder / _UNFINISHED
+    try:
+        yield file
+    finally:
+        _leave(folder)
 
 
 def place(file: Path, target: Path) -> None:
@@ -107,14 +127,17 @@ def _settle(folders: Collection[Path], kept: Collection[Path]) -> None:
                 else:
                     pending.unlink(missing_ok=True)
             if not any(path.parent == folder for path in kept):
-                _remove_empty(folder)
+                _leave(folder)
         except OSError as error:
             raise UserError(f"{folder}: cannot be cleared up: {error.strerror}") from error
 
 
-def _remove_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+def _leave(folder: Path) -> None:
+    """Delete what is unfinished, and the folder where it holds nothing else."""
+    if folder.is_dir():
+        (folder / _UNFINISHED).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _to_disk(path: Path) -> None:

@@ -19,13 +19,14 @@ from open3dsg.db.queries import execute, fetch_value
 from open3dsg.store.captions import CAPTIONS
 from open3dsg.store.cloud import read_cloud, write_cloud
 from open3dsg.store.frames import FRAME_COLUMNS, frame_row
+from open3dsg.store.predictions import PREDICT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from psycopg import Connection
 
-    from open3dsg.datasets.scan import Cloud, Scan
+    from open3dsg.datasets.scan import Box, Cloud, Scan
 
 MASKS = "masks"  # the step whose instances, merged from masks of frames, stand for those of the dataset
 
@@ -149,8 +150,9 @@ def _drop_said(connection: Connection[Any], scan_id: int, numbers: Collection[in
     What rules say knows no names, and stays.
     """
     if numbers:
-        renamed = {"scan_id": scan_id, "step": CAPTIONS, "numbers": sorted(numbers)}
-        execute(connection, "captions_drop_renamed", renamed)
+        renamed = {"scan_id": scan_id, "numbers": sorted(numbers)}
+        execute(connection, "captions_drop_renamed", {**renamed, "step": CAPTIONS})
+        execute(connection, "predictions_drop_renamed", {**renamed, "step": PREDICT})
 
 
 def _read(connection: Connection[Any], scan_id: int, name: str) -> _Before | None:
@@ -234,6 +236,36 @@ def _write_instances(
     execute(connection, "instance_merge")
     execute(connection, "instance_staging_drop")
     return count
+
+
+def write_boxes(
+    connection: Connection[Any], scan_id: int, boxes: Mapping[int, Box], label_ids: Mapping[int, int]
+) -> int:
+    """Write instances of a scan without points over those that are there; return how many have a place.
+
+    `label_ids` holds the term of the label of each instance; `boxes` those whose place is known.
+    """
+    execute(connection, "instance_staging")
+    rows = ((scan_id, number, label, 0, *_box_row(boxes.get(number))) for number, label in label_ids.items())
+    copy_in(connection, "instance_staging", INSTANCE_COLUMNS, rows)
+    execute(connection, "instance_merge")
+    execute(connection, "instance_staging_drop")
+    return len(boxes)
+
+
+def _box_row(box: Box | None) -> tuple[object, ...]:
+    """Return what the columns of `instance` hold of a box, from the centroid on."""
+    if box is None:
+        return (None,) * 6
+    parts = (
+        box.centroid_m,
+        box.aabb_min_m,
+        box.aabb_max_m,
+        box.obb_centre_m,
+        box.obb_axes,
+        box.obb_lengths_m,
+    )
+    return tuple(None if part is None else list(part) for part in parts)
 
 
 def _instance_rows(scan_id: int, cloud: Cloud, label_ids: Mapping[int, int]) -> Iterator[tuple[object, ...]]:

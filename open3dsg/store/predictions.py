@@ -171,7 +171,10 @@ def write_predictions(
     nodes: Iterable[NodePrediction],
     edges: Sequence[EdgePrediction],
 ) -> None:
-    """Write rows of a scan that has none yet, in the caller's transaction, within `terms_in_use`."""
+    """Write rows of a scan that has none yet, in the caller's transaction, within `terms_in_use`.
+
+    Raises UserError for numbers that are not finite, which have no place in any order.
+    """
     key = (scan_id, prediction_id)
     rows = ((*key, number, HalfVector(embedding), origin) for number, embedding, origin in nodes)
     copy_in(connection, "node_prediction", NODE_COLUMNS, rows)
@@ -304,6 +307,8 @@ def _delete(connection: Connection[Any], prediction: StoredPrediction) -> None:
 
 
 def _edge_row(key: tuple[int, int], edge: EdgePrediction, phrases: Mapping[str, int]) -> tuple[object, ...]:
+    if edge.scores is not None and not np.isfinite(edge.scores).all():
+        raise UserError(f"edge_prediction, scores of the pair {edge.subject}, {edge.object}: not finite")
     return (
         *key,
         edge.subject,

@@ -141,15 +141,15 @@ def conditions(evaluations: Sequence[EvaluationLine]) -> list[str]:
     names = sorted({name for chosen in options for name in chosen})
     differ = [name for name in names if len({json.dumps(chosen.get(name)) for chosen in options}) > 1]
     return [
-        " ".join((evaluation.protocol, *_told({name: chosen.get(name) for name in differ})))
+        f"{evaluation.protocol} {given_options({name: chosen.get(name) for name in differ})}".rstrip()
         for evaluation, chosen in zip(evaluations, options, strict=True)
     ]
 
 
-def _told(options: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in options.items():
-        if value not in (None, False):
-            yield name if value is True else f"{name}={value}"
+def given_options(options: Mapping[str, Any]) -> str:
+    """Write the options of an evaluation that were given: ``gt-objects split=validation``."""
+    given = {name.replace("_", "-"): value for name, value in options.items() if value not in (None, False)}
+    return " ".join(name if value is True else f"{name}={value}" for name, value in given.items())
 
 
 def evaluations_side_by_side(reports: Sequence[RunReport]) -> Mapping[tuple[str, str, str], Sequence[Any]]:

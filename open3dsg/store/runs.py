@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
 from open3dsg.db.queries import execute, execute_many, fetch_value
 from open3dsg.errors import UserError
-from open3dsg.store.checkpoint_files import rows_and_files
+from open3dsg.store.checkpoint_files import rows_and_files, run_folder
 from open3dsg.store.encoders import StoredEncoder
 from open3dsg.store.revision import code_revision
 from open3dsg.store.run_names import check_run_name
@@ -231,7 +232,9 @@ def delete_run(connection: Connection[Any], run: StoredRun) -> RunContent:
     UserError, and nothing is deleted, where it is being trained at this moment.
     """
     key = {"run_id": run.run_id}
-    with run_lock(connection, run.name), rows_and_files(connection, run.run_id):
+    folder = run.options.get("conduct", {}).get("checkpoints_in")  # which may hold one that was cut off
+    home = None if folder is None else run_folder(Path(folder), run.name, run.started_at)
+    with run_lock(connection, run.name), rows_and_files(connection, run.run_id, home):
         counts = run_content(connection, run)
         execute(connection, "run_hold_predictions", key)
         execute(connection, "run_delete", key)

@@ -17,7 +17,8 @@ import torch
 
 from open3dsg.errors import UserError
 from open3dsg.training.manifest import TRAIN, VALIDATION
-from open3dsg.training.module import Student, synchronised
+from open3dsg.training.module import Student, are_finite, synchronised
+from open3dsg.training.order import epoch_order
 from open3dsg.training.restore import relation_of
 from open3dsg.training.schedule import learning_rate
 from open3dsg.training.state import FORMAT, Progress, Sums, progress_from, shape_as_json
@@ -25,11 +26,12 @@ from open3dsg.training.stream import UnitStream, make_loader
 from open3dsg.training.targets import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lightning.fabric import Fabric
 
     from open3dsg.store.runs import StoredRun
+    from open3dsg.store.unit import UnitKey
     from open3dsg.training.batch import Batch
     from open3dsg.training.manifest import Manifest
     from open3dsg.training.network.network import SceneGraphNetwork
@@ -106,6 +108,8 @@ class Fit:
             course.fabric.strategy.precision.load_state_dict(state["scaler"])
         self._network = network
         self._in_step, self._batches_in_step, self._step_sums = 0, 0, Sums()
+        self._step_from, self._last_step = 0, (0, 0, 0)  # its epoch, and where in it it began and ended
+        self._saved_step = None if state is None else self.progress.step
 
     def run(self) -> tuple[str, str | None]:
         """Train until the last epoch is done, or no epoch gets better any more, or it is told to stop.
@@ -149,6 +153,7 @@ class Fit:
         course, progress = self._course, self.progress
         if not self._in_step:
             self._batches_in_step = min(self._learning.accumulate, self._batches_left(batch))
+            self._step_from = progress.position
         self._in_step += 1
         is_step = self._in_step == self._batches_in_step
         self._draw(batch)
@@ -159,18 +164,19 @@ class Fit:
         progress.sums.add(sums)
         self._step_sums.add(sums)
         if is_step:
-            self._step()
+            self._step(batch)
         self._tell(TRAIN, progress.position, progress.sums)
 
-    def _step(self) -> None:
+    def _step(self, batch: Batch) -> None:
         self._optimizer.step()
         self._optimizer.zero_grad()
+        self._last_step = self.progress.epoch, self._step_from, self.progress.position
         self.progress.step += 1
         self._note(self._step_sums, "train")
         self._in_step, self._step_sums = 0, Sums()
         every = self._course.every_steps
         if every is not None and self.progress.step % every == 0:
-            self._save(None)
+            self._save(None, batch)
 
     def _batches_left(self, batch: Batch) -> int:
         """Return how many batches the epoch has from this one on."""
@@ -216,12 +222,32 @@ class Fit:
         return loss, together
 
     def _not_finite(self, batch: Batch, sums: Sums) -> str | None:
+        """Say what is wrong with a loss of this process; None: it is another's that is not finite."""
         if math.isfinite(sums.total):
             return None
-        units = ", ".join(f"{key.scan} subgraph {key.subgraph_no}" for key in batch.keys)
+        # Running statistics may be spoilt by this very batch: weights, if they are, by the last step.
+        return self._diverged(self._network.parameters()) or (
+            f"the loss is {sums.total} after step {self.progress.step}, of the batch {_told(batch.keys)};"
+            f" {self._way_on()}"
+        )
+
+    def _diverged(self, held: Iterable[torch.Tensor]) -> str | None:
+        """Say which batch made numbers of the network that are not finite; None: all are."""
+        if are_finite(held):
+            return None
+        epoch, start, stop = self._last_step
+        units, seed = self._course.manifest.units[TRAIN], self._course.options.stream.seed
+        learnt = _told(units[place] for place in epoch_order(len(units), seed, epoch)[start:stop])
+        step = self.progress.step
+        return f"weights are not finite after step {step}, of the batch {learnt}; {self._way_on()}"
+
+    def _way_on(self) -> str:
+        name, hint = self._course.run.name, "a smaller --lr, or --precision fp32, may help"
+        if self._saved_step is None:
+            return f"it has no checkpoint yet: train anew, {hint}"
         return (
-            f"the loss is {sums.total} after step {self.progress.step}, of the batch {units}: nothing was"
-            " learnt from it; a smaller --lr, or --precision fp32, may help"
+            f"its checkpoint of step {self._saved_step} is good: `open3dsg train --checkpoint {name}:last`"
+            f" starts from it, {hint}"
         )
 
     def _validate(self) -> Sums:
@@ -253,7 +279,7 @@ class Fit:
             self.waited_s += time.perf_counter() - began
             stop = place.agree(stop=self._switch.is_on, trouble=trouble)
             if stop and not self._in_step:
-                self._save(None)
+                self._save(None, batch)
                 raise _Stopped
             if batch is None:
                 return
@@ -286,8 +312,19 @@ class Fit:
         loss = sums.means().get("loss")
         self._watch(Moment(part, progress.epoch, self._learning.epochs, position, units, progress.step, loss))
 
-    def _save(self, val_loss: float | None) -> None:
-        """Keep a checkpoint. Networks, optimizers and progress are the same in all processes: one writes."""
+    def _save(self, val_loss: float | None, batch: Batch | None = None) -> None:
+        """Keep a checkpoint. Networks, optimizers and progress are the same in all processes: one writes.
+
+        UserError, on all, where the network came to weights that are not finite, or that give `batch` a loss
+        which is not: the last checkpoint stays. None: it was validated.
+        """
+        self._course.place.agree(stop=False, trouble=self._diverged(self._network.state_dict().values()))
+        if batch is not None:
+            self._student.eval()
+            with torch.no_grad():
+                self._losses(batch)
+            self._student.train()
+        self._saved_step = self.progress.step
         if self._records is None:
             return
         run = self._course.run
@@ -301,3 +338,7 @@ class Fit:
             "scaler": self._course.fabric.strategy.precision.state_dict(),
         }
         self._records.save(state, self.progress, val_loss)
+
+
+def _told(units: Iterable[UnitKey]) -> str:
+    return ", ".join(f"{key.scan} subgraph {key.subgraph_no}" for key in units)

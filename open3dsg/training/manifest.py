@@ -104,13 +104,16 @@ def check_manifest(
         work = _read_work(connection, manifest.units, node_encoder, relation)
     if _digest(manifest.units, node_encoder, relation, work) == manifest.digest:
         return
-    raise UserError(f"{_what_changed(manifest, work, since)}: {_ANEW}")
+    raise UserError(f"{_what_changed(manifest, relation, work, since)}: {_ANEW}")
 
 
-def _what_changed(manifest: Manifest, work: Sequence[_Work], since: datetime) -> str:
+def _what_changed(
+    manifest: Manifest, relation: RelationTarget, work: Sequence[_Work], since: datetime
+) -> str:
     """Name a scan of which the lines of the ledger are not as they were; `work` has them in order."""
     done = {(line.scan, line.step) for line in work}
-    for scan in sorted({key.scan for keys in manifest.units.values() for key in keys}):
+    scans = sorted({key.scan for keys in manifest.units.values() for key in keys})
+    for scan in scans:
         for step in _OF_EACH:
             if (scan, step) not in done:
                 return f"scan {scan}, {_PINNED}, lost its {step} since"
@@ -118,7 +121,11 @@ def _what_changed(manifest: Manifest, work: Sequence[_Work], since: datetime) ->
         return f"{anew.step} of scan {anew.scan}, {_PINNED}, was done anew since"
     if stale := next((line for line in work if line.stale), None):
         return f"scan {stale.scan}, {_PINNED}, changed since: its {stale.step} is no longer complete"
-    return "features of pairs of scans that this run is pinned to were dropped since"
+    # Not every scan need have had any: of which they were dropped is not known, but it is one without.
+    step, _variant = _step_of_pairs(relation)
+    without = next((scan for scan in scans if (scan, step) not in done), None)
+    told = f"{step} of scans {_PINNED} were dropped since"
+    return told if without is None else f"{told}, scan {without} has none"
 
 
 _OF_EACH = ("observe", "graph", "features.nodes")  # steps that each scan in a manifest has behind it
@@ -199,17 +206,24 @@ def _read_work(
         "graph": "full" if is_full else "subgraphs",
         "features.nodes": node_encoder.full_name,
     }
-    if relation.encoder is None:
-        steps["annotate"] = ""
-    else:
-        of_pairs = "features.captions" if relation.kind == "captions" else "features.pairs"
-        steps[of_pairs] = relation.encoder.full_name
+    of_pairs, variant = _step_of_pairs(relation)
+    steps[of_pairs] = variant
     asked = {
         "scans": sorted({key.scan for keys in units.values() for key in keys}),
         "steps": list(steps),
         "variants": list(steps.values()),
     }
     return [_Work(*row) for row in execute(connection, "training_work", asked)]
+
+
+def _step_of_pairs(relation: RelationTarget) -> tuple[str, str]:
+    """Return the step, and its variant, that made what is learnt of pairs."""
+    if relation.encoder is None:
+        return "annotate", ""
+    return (
+        "features.captions" if relation.kind == "captions" else "features.pairs",
+        relation.encoder.full_name,
+    )
 
 
 def _digest(

@@ -11,6 +11,8 @@ from open3dsg.errors import UserError
 from open3dsg.training.loss import distillation_loss
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from open3dsg.training.batch import SceneGraph
     from open3dsg.training.network.network import SceneGraphNetwork
     from open3dsg.training.options import LearningOptions
@@ -49,6 +51,11 @@ def learnt_edges(graph: SceneGraph) -> Tensor | None:
         return None
     places: Tensor = graph.relation_valid.nonzero().flatten()
     return places
+
+
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Tell whether no number of any is infinite or NaN; all are on one device, which is asked once."""
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
 
 def check_norm(norm: str, world: int, *, on_gpus: bool) -> None:

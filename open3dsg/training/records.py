@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -15,11 +15,12 @@ import torch
 
 from open3dsg.db.queries import execute
 from open3dsg.errors import UserError
+from open3dsg.store.checkpoint_files import run_folder, unfinished
 from open3dsg.store.checkpoints import save_checkpoint
 from open3dsg.store.runs import add_metrics, set_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from psycopg import Connection
 
@@ -39,6 +40,7 @@ class Records:
         """Begin where `start` is: figures of later steps, which a killed process left, go away."""
         self._link, self._run_id, self._keep = link, run.run_id, keep
         self._folder = conduct.checkpoints_in
+        self._home = self._folder and run_folder(self._folder, run.name, run.started_at)
         self._logger = _make_logger(conduct, run.name)
         self._waiting: list[tuple[str, int, int, float]] = []
         self._flushed = time.monotonic()
@@ -65,13 +67,11 @@ class Records:
     def save(self, state: Mapping[str, Any], progress: Progress, val_loss: float | None) -> None:
         """Keep a checkpoint as the last, and where it has a validation loss perhaps among the best."""
         self.flush()
-        # Where files are kept in a folder, the temporary one is on its disk: it is moved, not copied.
-        with TemporaryDirectory(prefix="open3dsg-", dir=self._folder) as folder:
-            file = Path(folder) / "checkpoint"
+        with self._new_file() as file:
             try:
                 torch.save({**state, "progress": asdict(progress)}, file)
             except (OSError, RuntimeError) as error:  # torch tells so of a full disk
-                raise UserError(f"{folder}: a checkpoint cannot be written there: {error}") from error
+                raise UserError(f"{file.parent}: a checkpoint cannot be written there: {error}") from error
             self._link.do(lambda connection: self._save(connection, file, progress, val_loss))
         self.saved = progress.step, progress.epoch
         self.note("running")
@@ -98,6 +98,16 @@ class Records:
             with suppress(UserError, psycopg.Error):  # what `error` says counts, also of the database
                 self.note("failed", (str(error).strip() or type(error).__name__).splitlines()[0])
 
+    @contextmanager
+    def _new_file(self) -> Iterator[Path]:
+        """Give a file to write a checkpoint to."""
+        if self._home is not None:
+            with unfinished(self._home) as file:
+                yield file
+            return
+        with TemporaryDirectory(prefix="open3dsg-") as folder:
+            yield Path(folder) / "checkpoint"
+
     def _save(
         self, connection: Connection[Any], file: Path, progress: Progress, val_loss: float | None
     ) -> None:
@@ -122,8 +132,7 @@ def check_conduct(conduct: Conduct) -> None:
     if (folder := conduct.checkpoints_in) is not None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix="open3dsg-", dir=folder):
-                pass
+            TemporaryFile(dir=folder).close()  # without a name, where the system can do that
         except OSError as error:
             raise UserError(f"--checkpoints-in {folder}: cannot be written: {error.strerror}") from error
     if conduct.logger is not None and find_spec(conduct.logger) is None:

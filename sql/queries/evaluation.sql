@@ -7,8 +7,11 @@ SELECT s.scan_id, d.name, s.name,
 FROM scan s
 JOIN dataset d USING (dataset_id)
 WHERE (%(dataset)s::text IS NULL OR d.name = %(dataset)s)
-  AND (%(split)s::text IS NULL OR s.split = %(split)s)
+  AND (%(split)s::text IS NULL OR %(split)s IN (s.split, 'all'))
 ORDER BY d.name COLLATE "C", s.name COLLATE "C"
+
+-- name: evaluation_may_keep
+SELECT has_table_privilege('evaluation', 'INSERT') AND current_setting('transaction_read_only') = 'off', current_user
 
 -- name: evaluation_words
 -- Each word of a vocabulary with the class it stands for and, where an encoder is given, its embedding.

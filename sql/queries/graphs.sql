@@ -64,6 +64,6 @@ ORDER BY subgraph
 SELECT dataset, scan, split, subgraph, method, objects, objects_with_points, visible_objects, pairs, relations, reason
 FROM v_subgraph
 WHERE (%(dataset)s::text IS NULL OR dataset = %(dataset)s)
-  AND (%(split)s::text IS NULL OR split = %(split)s)
+  AND (%(split)s::text IS NULL OR %(split)s IN (split, 'all'))
   AND (%(scan_id)s::bigint IS NULL OR scan_id = %(scan_id)s)
 ORDER BY dataset COLLATE "C", scan COLLATE "C", subgraph

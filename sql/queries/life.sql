@@ -17,7 +17,7 @@ SELECT v.dataset, v.scan, v.split, v.points, v.frames, v.instances, v.subgraphs,
 FROM v_scan v
 JOIN dataset d ON d.name = v.dataset
 WHERE (%(dataset)s::text IS NULL OR v.dataset = %(dataset)s)
-  AND (%(split)s::text IS NULL OR v.split = %(split)s)
+  AND (%(split)s::text IS NULL OR %(split)s IN (v.split, 'all'))
   AND (%(scan_id)s::bigint IS NULL OR v.scan_id = %(scan_id)s)
 ORDER BY v.dataset, v.scan
 

@@ -73,6 +73,22 @@ SELECT NOT EXISTS (SELECT
 FROM ledger l
 WHERE l.scan_id = %(scan_id)s AND l.step = %(step)s AND l.variant = %(variant)s
 
+-- name: predictions_drop_renamed
+-- What was said of instances by their annotated labels, when they are called otherwise, goes; that work is stale.
+WITH named AS (SELECT p.prediction_id, r.name || ':' || p.label AS variant
+               FROM prediction p
+               JOIN run r USING (run_id)
+               WHERE p.options ->> 'names' = 'labels'),
+     gone AS (DELETE FROM edge_prediction e
+              USING named
+              WHERE e.scan_id = %(scan_id)s
+                AND e.prediction_id = named.prediction_id
+                AND (e.subject_no = ANY (%(numbers)s::integer[]) OR e.object_no = ANY (%(numbers)s::integer[])))
+UPDATE ledger l
+SET stale = true
+FROM named
+WHERE l.scan_id = %(scan_id)s AND l.step = %(step)s AND l.variant = named.variant
+
 -- name: unit_instances
 -- The instances with points that training units of a scan hold.
 SELECT DISTINCT m.instance_no

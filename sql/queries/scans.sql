@@ -216,6 +216,6 @@ SELECT d.name, s.name
 FROM scan s
 JOIN dataset d USING (dataset_id)
 WHERE (%(dataset)s::text IS NULL OR d.name = %(dataset)s)
-  AND (%(split)s::text IS NULL OR s.split = %(split)s)
+  AND (%(split)s::text IS NULL OR %(split)s IN (s.split, 'all'))
   AND (%(bare)s OR s.point_count IS NOT NULL)
 ORDER BY d.name, s.name

@@ -53,7 +53,7 @@ def predicted(
     done = {
         "first": call(variables, *PREDICT, "--weight-2d", 0),
         "again": call(variables, *PREDICT, "--weight-2d", 0, "--json"),
-        "teacher": call(variables, *PREDICT, "--from-2d", "--dataset", "3rscan", "--json"),
+        "teacher": call(variables, *PREDICT, "--from-2d", "--split", "all", "--json"),
         "submit": call(variables, "jobs", "submit", *PREDICT, "--checkpoint", "last"),
         "worker": call(variables, "worker", "--until-empty"),
     }

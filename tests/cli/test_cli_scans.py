@@ -77,6 +77,7 @@ def test_list_says_how_far_each_step_is(run: Run, database: Database) -> None:
     assert len(names("--missing", "features", "--encoder", "another")) == 3
     assert names("--split", "train", "--missing", "observe") == [mini.RESCAN]
     assert names("--split", "nothing") == []
+    assert names("--split", "all") == names()
 
 
 def test_filters_that_make_no_sense_are_refused(refused: Refused) -> None:

@@ -89,6 +89,7 @@ def test_a_run_has_a_name_and_json(run: Callable[..., Done], database: psycopg.C
     [
         (("--split", "test"), "test"),
         (("--lr", "nan"), "nan is not a finite number"),
+        (("--lr", "1e38"), "1e38 is more than single precision reckons with"),
     ],
 )
 def test_what_cannot_be_is_refused(given: tuple[str, ...], told: str, refused: Callable[..., str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from open3dsg.datasets.scan import Problem
 from open3dsg.db.connect import connect
 from open3dsg.db.terms import add_vocabulary, term_ids, terms_in_use
 from open3dsg.errors import UserError
@@ -195,6 +196,9 @@ def test_scores_of_classes_are_candidates_as_far_as_they_were_learnt(room: Datab
         (11, 20, "close by", None),
     }
     assert found.metrics["predicate"]["outside"] == {"beyond the list": 1, "standing on": 1}
+    room.execute("UPDATE edge_prediction SET scores[2] = 'NaN' WHERE (subject_no, object_no) = (3, 1)")
+    with pytest.raises(UserError, match="taught-1:student has scores of pairs that are not finite"):
+        judge(room, "taught-1")
 
 
 def test_relations_in_no_space_of_words_are_not_judged(room: Database) -> None:
@@ -316,6 +320,32 @@ def test_predicted_scans_without_annotations_are_named(room: Database) -> None:
     assert [problem.detail for problem in report.problems if problem.kind == "scan_not_annotated"] == [
         "made/bare: it has no subgraphs with annotated objects"
     ]
+
+
+def test_of_a_split_those_that_were_not_predicted_are_named_and_all_is_every_scan(room: Database) -> None:
+    room.execute(
+        "INSERT INTO scan (dataset_id, name, split) SELECT dataset_id, 'later', 'train' FROM scan;"
+        " INSERT INTO subgraph (scan_id, subgraph_no, method)"
+        " SELECT scan_id, 1, '3dssg' FROM scan WHERE name = 'later'"
+    )
+    told = Problem("scan_not_predicted", f"made/later: {RUN}:first says nothing of it")
+    every, chosen = judge(room, split="all"), judge(room)
+    assert [one.metrics for one in every.evaluations] == [one.metrics for one in chosen.evaluations]
+    assert set(every.problems) - set(chosen.problems) == {told}
+
+
+def test_one_who_may_only_read_is_refused_before_anything_is_judged(
+    room: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(*_: Any) -> Any:
+        raise AssertionError("it was judged")
+
+    monkeypatch.setattr("open3dsg.evaluation.evaluate.judge_scan", judged)
+    for told in ("SET ROLE open3dsg_reader", "SET default_transaction_read_only = on"):
+        room.execute(told.encode())
+        with pytest.raises(UserError, match=r"figures are kept in the database.*may only read"):
+            judge(room)
+        room.execute("RESET ALL; RESET ROLE")
 
 
 def test_scans_without_relations_have_their_objects_judged(room: Database) -> None:

@@ -103,8 +103,15 @@ def test_mini_takes_ten_units(store: Database) -> None:
 def test_units_are_those_that_the_view_has_no_reason_against(store: Database, spoil: str) -> None:
     store.execute(spoil.format(two=find_scan(store, TWO).scan_id).encode())
     for full in (False, True):
+        of_view = rows(
+            store,
+            "SELECT dataset || '/' || scan, subgraph FROM v_subgraph"
+            " WHERE reason IS NULL AND visible_objects IS NOT NULL"
+            f" AND (method = 'full') = {full} ORDER BY 1, 2",
+        )
+        assert unit_keys(store, full=full) == of_view
         made = manifest(store, train_split=None, graphs="full" if full else "subgraph")
-        assert list(made.units["train"]) == unit_keys(store, dataset=trained.DATASET, full=full)
+        assert list(made.units["train"]) == of_view
 
 
 def test_scans_without_features_are_left_out_and_counted(store: Database) -> None:
@@ -219,7 +226,7 @@ def test_what_is_gone_is_named(store: Database) -> None:
     captions = find_encoder(store, trained.CAPTIONS).full_name
     ledger.forget(store, find_scan(store, ONE).scan_id, ["features.captions"], captions)
     with pytest.raises(
-        UserError, match=r"^features of pairs of scans that this run is pinned to were dropped"
+        UserError, match=rf"^features.captions of scans .* were dropped since, scan {ONE} has none: begin"
     ):
         check(store, pinned, since)
     ledger.mark_stale(store, find_scan(store, TWO).scan_id, ["graph"])

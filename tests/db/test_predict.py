@@ -20,6 +20,7 @@ from open3dsg.steps.features import DumpNodes, DumpPairs, FeatureOptions, PairOp
 from open3dsg.steps.ingest import DOWNSTREAM
 from open3dsg.steps.predict import Predict
 from open3dsg.steps.predict_options import PredictOptions
+from open3dsg.steps.relabel import Correct
 from open3dsg.store.encoders import find_encoder
 from open3dsg.store.geometry import drop_instances
 from open3dsg.store.pair_features import clear_pair_features
@@ -243,6 +244,21 @@ def test_an_encoder_speaks_of_what_the_student_and_the_pictures_say(
     told = check_speech(store, "parrot:fused-0.6", fused, labels)
     assert {pair for pair, edge in told.items() if edge.origin == "fused"} == pictures.keys()
     assert find_prediction(store, "parrot:student").relation_words == find_encoder(store, "toy")
+
+
+def test_what_was_said_by_labels_goes_with_them(store: Database, speaking: StoredRun) -> None:
+    by_labels = Predict(PredictOptions("parrot", from_2d=True, gt_objects=True, label="by-labels"))
+    by_classes = Predict(PredictOptions("parrot", from_2d=True))
+    for step in (by_labels, by_classes):
+        step(store, SCAN)
+    before, renamed = edges(store, "parrot:teacher").keys(), 4
+    scan = find_scan(store, SCAN)
+    Correct({scan.key: {renamed: "a lamp"}})(store, scan.key)
+    assert edges(store, "parrot:teacher").keys() == before
+    assert edges(store, "parrot:by-labels").keys() == {pair for pair in before if renamed not in pair}
+    assert (list(by_labels.parts(store, SCAN)), list(by_classes.parts(store, SCAN))) == ([None], [])
+    by_labels(store, SCAN)
+    check_speech(store, "parrot:by-labels", tokens(store), {**mini.LABELS, renamed: "a lamp"})
 
 
 def test_it_calls_things_by_their_nearest_class(store: Database, speaking: StoredRun) -> None:

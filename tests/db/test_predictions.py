@@ -1,8 +1,7 @@
-"""What is asked of predictions in SQL, against numpy; and the rows of predictions themselves."""
+"""What is asked of predictions in SQL, against numpy."""
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -12,113 +11,40 @@ from numpy.typing import NDArray
 from pgvector import Vector
 from psycopg.types.json import Jsonb
 
-from open3dsg.db import ledger
-from open3dsg.db.connect import connect
-from open3dsg.db.terms import term_ids, terms_in_use
+from open3dsg.db.terms import terms_in_use
 from open3dsg.errors import UserError
 from open3dsg.query.predictions import predicted_triplets
 from open3dsg.store.predictions import (
-    PREDICT,
     EdgePrediction,
-    NodePrediction,
     StoredPrediction,
-    clear_predictions,
-    delete_prediction,
-    find_prediction,
-    hold_prediction,
-    list_predictions,
-    read_edges,
-    read_nodes,
-    register_prediction,
     write_predictions,
 )
-from open3dsg.store.runs import delete_run, find_run
+from tests.db.drawn_predictions import (
+    CLASS_WORDS,
+    CLASSES,
+    EDGES,
+    LABELS,
+    NODES,
+    PAIRS,
+    PER_SCAN,
+    SCANS,
+    SILENT,
+    WORDINGS,
+    WORDS,
+    Database,
+    fill,
+)
 from tests.db.predicted import (
     NODE_DIMENSION,
-    RELATION_DIMENSION,
-    unit_rows,
-    write_encoder,
     write_prediction,
     write_run,
     write_vocabulary,
 )
 
-SCANS, PER_SCAN = 3, 8
-LABELS = ("chair", "table")
-CLASSES = [f"class {number}" for number in range(9)]
-# Wordings and what they stand for; "behind" is meant only by others, and "none" is a term like others.
-WORDINGS = {
-    "none": "none",
-    "left": "left",
-    "to the left of": "left",
-    "on the left side": "left",
-    "standing on": "standing on",
-    "at the back of": "behind",
-    "behind": "behind",
-}
-PAIRS = [(a, b) for a in range(1, PER_SCAN + 1) for b in range(1, PER_SCAN + 1) if a != b]
-
-Database = psycopg.Connection[Any]
-NODES = unit_rows(1, SCANS, PER_SCAN, NODE_DIMENSION)
-EDGES = unit_rows(2, SCANS, len(PAIRS), RELATION_DIMENSION)
-CLASS_WORDS = unit_rows(3, len(CLASSES), NODE_DIMENSION)
-WORDS = unit_rows(4, len(WORDINGS), RELATION_DIMENSION)
-SILENT = {(0, 3), (1, 5)}  # scan, place of a pair: of these nothing was said
-
 
 @pytest.fixture
 def made(database: Database) -> StoredPrediction:
-    """Three scans of two datasets with predictions, beside which other predictions stand."""
-    labels = term_ids(database, LABELS)
-    database.execute("INSERT INTO dataset (name, layout) VALUES ('even', '3rscan'), ('odd', '3rscan')")
-    nodes = write_encoder(database, "toy", NODE_DIMENSION)
-    words = write_encoder(database, "sentences", RELATION_DIMENSION, "text")
-    run = write_run(database, "otter", nodes, words, words, targets="captions")
-    prediction = write_prediction(database, run, words=words)
-    other = write_prediction(database, run, "other", words=words)
-    for scan in range(SCANS):
-        [(scan_id,)] = database.execute(
-            "INSERT INTO scan (dataset_id, name) VALUES (%s, %s) RETURNING scan_id",
-            [1 + scan % 2, f"scan{scan}"],
-        ).fetchall()
-        database.execute(
-            "INSERT INTO instance (scan_id, instance_no, label_id, point_count, centroid_m)"
-            " SELECT %s, n, CASE n %% 2 WHEN 0 THEN %s ELSE %s END, 1, ARRAY[n, %s, 0]"
-            " FROM generate_series(1, %s) n",
-            [scan_id, labels["chair"], labels["table"], scan, PER_SCAN],
-        )
-        with terms_in_use(database), database.transaction():
-            write_predictions(database, scan_id, prediction.prediction_id, node_rows(scan), edge_rows(scan))
-            noise = [row._replace(embedding=-row.embedding) for row in node_rows(scan)]
-            write_predictions(database, scan_id, other.prediction_id, noise, [])
-    write_vocabulary(database, "classes", {word: word for word in CLASSES}, nodes, CLASS_WORDS)
-    write_vocabulary(database, "wordings", WORDINGS, words, WORDS)
-    return prediction
-
-
-def node_rows(scan: int) -> list[NodePrediction]:
-    origins: list[Any] = ["student", "teacher"]
-    return [NodePrediction(at + 1, NODES[scan, at], origins[at % 2]) for at in range(PER_SCAN)]
-
-
-def edge_rows(scan: int) -> list[EdgePrediction]:
-    return [
-        EdgePrediction(
-            *pair,
-            None if (scan, at) in SILENT else EDGES[scan, at],
-            None,
-            "the whole" if at % 2 else None,
-            "part of it" if at % 4 == 1 else None,
-            "fused",
-        )
-        for at, pair in enumerate(PAIRS)
-    ]
-
-
-def note(database: Database, variant: str) -> None:
-    """Have the ledger say that a scan was predicted so."""
-    [(scan_id,)] = database.execute("SELECT min(scan_id) FROM scan").fetchall()
-    ledger.record(database, scan_id, ledger.Entry(PREDICT, 1, {}, variant), {}, [])
+    return fill(database)
 
 
 def cosines(rows: NDArray[np.float32], words: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -338,26 +264,6 @@ def test_relations_in_no_space_of_words_are_refused(database: Database, made: St
         database.execute("SELECT * FROM map_predicates_v1('heron', 'wordings', 1)")
 
 
-def test_rows_are_read_as_they_were_written(database: Database, made: StoredPrediction) -> None:
-    [(scan_id,)] = database.execute("SELECT scan_id FROM scan WHERE name = 'scan1'").fetchall()
-    nodes = read_nodes(database, scan_id, made.prediction_id)
-    for got, wrote in zip(nodes, node_rows(1), strict=True):
-        assert (got.instance, got.origin) == (wrote.instance, wrote.origin)
-        np.testing.assert_array_equal(got.embedding, wrote.embedding)
-    for edge, given in zip(read_edges(database, scan_id, made.prediction_id), edge_rows(1), strict=True):
-        assert edge._replace(embedding=None) == given._replace(embedding=None)
-        np.testing.assert_array_equal(edge.embedding, given.embedding)
-    view = database.execute(
-        "SELECT count(*), count(phrase), count(caption) FROM v_edge_prediction"
-        " WHERE prediction = 'otter:teacher' AND scan = 'scan1'"
-    ).fetchall()
-    assert view == [(len(PAIRS), len(PAIRS) // 4, len(PAIRS) // 2)]
-    assert database.execute("SELECT count(*) FROM v_node_prediction").fetchall() == [(2 * SCANS * PER_SCAN,)]
-    clear_predictions(database, scan_id, made.prediction_id)
-    assert read_nodes(database, scan_id, made.prediction_id) == []
-    assert read_edges(database, scan_id, made.prediction_id) == []
-
-
 def test_triplets_name_both_ends(database: Database, made: StoredPrediction) -> None:
     found = predicted_triplets(
         database, "otter:teacher", "even/scan0", classes="classes", predicates="wordings"
@@ -373,69 +279,3 @@ def test_triplets_name_both_ends(database: Database, made: StoredPrediction) -> 
         UserError, match="no vocabulary 'none such' in this database; known: classes, wordings"
     ):
         predicted_triplets(database, "otter:teacher", "scan0", classes="none such", predicates="wordings")
-
-
-def test_a_prediction_made_otherwise_is_refused_or_replaced(
-    database: Database, made: StoredPrediction
-) -> None:
-    assert register_prediction(database, made) == made
-    newer = {"source": "fused", "weight_2d": 0.7, "checkpoint_step": 40, "checkpoint_digest": "a"}
-    run = write_run(database, "stoat", made.node_words, made.relation_words, made.relation_words)
-    first = write_prediction(database, run, "f", made.relation_words, **newer)
-    assert register_prediction(database, first) == first
-    note(database, "stoat:f")
-    later: Any = newer | {"checkpoint_step": 80, "checkpoint_digest": "b"}
-    told = "stoat:f was predicted otherwise .with the checkpoint of step 40, now 80.: --replace drops it"
-    with pytest.raises(UserError, match=told):
-        write_prediction(database, run, "f", made.relation_words, **later)
-    with pytest.raises(UserError, match=r"otherwise \(weight of 2D 0.7, now 0.5\)"):
-        write_prediction(database, run, "f", made.relation_words, **newer | {"weight_2d": 0.5})
-    write_prediction(database, run, "g", made.relation_words, options={"graphs": "subgraph"})
-    note(database, "stoat:g")
-    with pytest.raises(UserError, match=r"graphs subgraph, now full.*--label NAME keeps both"):
-        write_prediction(database, run, "g", made.relation_words, options={"graphs": "full"})
-    assert [one.full_name for one in list_predictions(database, "stoat")] == ["stoat:f", "stoat:g"]
-    assert [one.full_name for one in list_predictions(database)][:2] == ["otter:other", "otter:teacher"]
-    with pytest.raises(UserError, match="say otter:other or otter:teacher"):
-        find_prediction(database, "otter")
-    with pytest.raises(UserError, match="no prediction 'weasel' in the store; it has otter:other"):
-        find_prediction(database, "weasel")
-    assert delete_prediction(database, made) == (SCANS * PER_SCAN, SCANS * len(PAIRS), 0)
-    assert find_prediction(database, "otter").label == "other"
-
-
-def test_one_of_which_no_scan_was_predicted_gives_way(database: Database, made: StoredPrediction) -> None:
-    """As of a command that failed for a checkpoint of no use: the next is not refused for it."""
-    run = write_run(database, "stoat", made.node_words, made.relation_words, made.relation_words)
-    first = write_prediction(database, run, options={"graphs": "subgraph"})
-    second = write_prediction(database, run, options={"graphs": "full"})
-    assert list_predictions(database, "stoat") == [second]
-    assert second.prediction_id != first.prediction_id
-
-
-@pytest.mark.parametrize("whole_run", [False, True])
-def test_what_is_being_written_goes_with_what_is_deleted(
-    database: Database, database_url: str, made: StoredPrediction, whole_run: bool
-) -> None:
-    """Who deletes waits for who writes, and drops what that one noted in the ledger, too."""
-    with psycopg.connect(database_url) as writer, connect(database_url) as other:
-        other.autocommit = True
-        hold_prediction(writer, made)
-        note(writer, made.full_name)
-
-        def delete() -> None:
-            if whole_run:
-                delete_run(other, find_run(other, "otter"))
-            else:
-                delete_prediction(other, made)
-
-        thread = threading.Thread(target=delete)
-        thread.start()
-        thread.join(0.2)
-        assert thread.is_alive()
-        writer.commit()
-        thread.join()
-        assert database.execute("SELECT variant FROM ledger WHERE step = 'predict'").fetchall() == []
-        assert made.full_name not in [one.full_name for one in list_predictions(database)]
-        with pytest.raises(UserError, match="otter:teacher was deleted or replaced meanwhile"):
-            hold_prediction(writer, made)

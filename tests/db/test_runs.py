@@ -173,7 +173,7 @@ def test_evaluations_under_other_conditions_stay_apart(database: Database) -> No
     add_evaluation(database, of_other, "strict", told % 0.25, given)
     found = evaluations_side_by_side([run_report(database, each.name) for each in (other, run)])
     assert found == {
-        ("student", "strict gt_objects", "object.recall.1"): [0.25, 0.75],
+        ("student", "strict gt-objects", "object.recall.1"): [0.25, 0.75],
         ("student", "strict", "object.recall.1"): [None, 0.5],
     }
     add_evaluation(database, of_other, "strict", told % 0.125, {"gt_objects": True, "classes": "few"})

@@ -7,17 +7,21 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from open3dsg.errors import UserError
 from open3dsg.store.checkpoints import find_checkpoint, list_checkpoints
-from open3dsg.store.runs import find_run, read_metrics
+from open3dsg.store.runs import delete_run, find_run, read_metrics, run_units
 from open3dsg.training.fit import Moment
 from open3dsg.training.loop import resume, train
+from open3dsg.training.manifest import manifest_from
+from open3dsg.training.order import epoch_order
 from open3dsg.training.request import Conduct
 from open3dsg.training.restore import load_network
 from tests.conftest import as_url
@@ -159,18 +163,67 @@ def test_checkpoints_may_lie_in_a_folder(database: Database, database_url: str, 
     train(database_url, request(name="filed", conduct=conduct), watch=interrupting(3))
     kept = list_checkpoints(database, find_run(database, "filed"))
     assert all(checkpoint.uri is not None for checkpoint in kept)
+    (home,) = (tmp_path / "there").iterdir()
+    (home / "unfinished").write_bytes(b"of a process that was killed while it wrote")
     resume(database_url, "filed")
     files = [path for path in (tmp_path / "there").rglob("*") if path.is_file()]
     assert len(files) == len(list_checkpoints(database, find_run(database, "filed")))
 
 
-def test_a_loss_that_is_not_finite_stops_it(database: Database, database_url: str) -> None:
+def test_what_a_run_that_was_killed_in_its_first_save_left_goes_with_it(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    conduct = Conduct(checkpoints_in=tmp_path)
+    finish(database_url, name="filed", epochs=1, conduct=conduct)
+    run = find_run(database, "filed")
+    (home,) = tmp_path.iterdir()
+    database.execute("DELETE FROM checkpoint")
+    for file in home.iterdir():
+        file.rename(home / "unfinished")
+    delete_run(database, run)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("every_steps", [1, None])
+def test_a_loss_that_is_not_finite_stops_it(
+    database: Database, database_url: str, every_steps: int | None
+) -> None:
+    conduct = Conduct(every_steps=every_steps)
     with pytest.raises(UserError, match=r"the loss is (nan|inf) after step \d+, of the batch 3rscan/mini-"):
-        train(database_url, request(name="wild", lr=1e30, epochs=9, norm="frozen"))
+        train(database_url, request(name="wild", lr=1e30, epochs=9, norm="frozen", conduct=conduct))
     run = find_run(database, "wild")
     assert run.status == "failed"
+    assert list_checkpoints(database, run) == [], "weights that give such a loss are not kept"
     assert run.message is not None
     assert run.message.startswith("the loss is")
+
+
+@pytest.mark.parametrize("every_steps", [1, None])
+def test_weights_that_are_not_finite_are_never_kept(
+    database: Database, database_url: str, every_steps: int | None
+) -> None:
+    steps = count(1)
+
+    def spoil(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if next(steps) == 3:
+            optimizer.param_groups[0]["params"][0].data.view(-1)[0] = float("nan")
+
+    handle = register_optimizer_step_post_hook(spoil)
+    try:
+        with pytest.raises(UserError) as told:
+            train(database_url, request(name="wild", conduct=Conduct(every_steps=every_steps)))
+    finally:
+        handle.remove()
+    run = find_run(database, "wild")
+    units = manifest_from(run_units(database, run), run.manifest).units["train"]
+    learnt = [units[place] for place in epoch_order(len(units), 42, 1)[:2]]  # of the second epoch
+    names = ", ".join(f"{key.scan} subgraph {key.subgraph_no}" for key in learnt)
+    assert str(told.value).startswith(
+        f"weights are not finite after step 3, of the batch {names}; its checkpoint of step 2 is good:"
+    )
+    assert (run.status, run.step, run.message) == ("failed", 2, str(told.value))
+    assert find_checkpoint(database, run, "last").step == 2
+    finish(database_url, name="again", checkpoint="wild:last", epochs=1)
 
 
 def test_a_run_starts_from_the_weights_of_another(

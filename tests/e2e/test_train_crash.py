@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from open3dsg.db.connect import connect
+from open3dsg.store.checkpoints import list_checkpoints
 from open3dsg.store.runs import find_run, read_metrics
 from tests.command import PROGRAM, call, environment
 from tests.conftest import as_url
@@ -94,12 +95,13 @@ def start(variables: Mapping[str, str], *arguments: object) -> subprocess.Popen[
 
 
 def test_a_run_that_is_killed_again_and_again_learns_what_an_unbroken_one_does(
-    variables: Variables, store: Database
+    variables: Variables, store: Database, tmp_path: Path
 ) -> None:
     chosen = (*SMALL, "--epochs", EPOCHS, "--batch-size", 1, "--augment", "--workers", 1)
     unbroken = call(variables, "train", *chosen, "--name", "unbroken", "--json").json
     moments = random.Random(3)
-    command: tuple[object, ...] = ("train", *chosen, "--name", "killed", "--every-steps", 1)
+    kept = ("--every-steps", 1, "--checkpoints-in", tmp_path / "kept")
+    command: tuple[object, ...] = ("train", *chosen, "--name", "killed", *kept)
     for _ in range(KILLS):
         wanted = steps(store, "killed") + moments.randint(2, 6)
         process = start(variables, *command)
@@ -114,6 +116,8 @@ def test_a_run_that_is_killed_again_and_again_learns_what_an_unbroken_one_does(
     assert figures(store, "killed") == figures(store, "unbroken")
     for same in ("step", "epoch", "train_loss", "val_loss", "best_val_loss", "best_step"):
         assert resumed[same] == unbroken[same]
+    files = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+    assert len(files) == len(list_checkpoints(store, find_run(store, "killed")))
 
 
 def test_two_processes_learn_what_one_does_from_batches_of_both(
