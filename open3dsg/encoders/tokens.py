@@ -286,14 +286,14 @@ def _read_planes(packed: PackedTokens, size: int) -> list[NDArray[np.uint8]]:
         raise ValueError(f"damaged planes of tokens: {error}") from error
 
 
-def _planes(data: bytes, size: int, undo: Callable[[bytes, int], bytes]) -> list[NDArray[np.uint8]]:
+def _planes(data: bytes, size: int, undo: Callable[[memoryview, int], bytes]) -> list[NDArray[np.uint8]]:
     (count,) = _COUNT.unpack_from(data)
     at = _COUNT.size
-    planes = []
+    planes, whole = [], memoryview(data)
     for _ in range(size):
         (length,) = _COUNT.unpack_from(data, at)
         at += _COUNT.size
-        stored = data[at : at + length]
+        stored = whole[at : at + length]
         at += length
         planes.append(np.frombuffer(stored if length == count else undo(stored, count), np.uint8))
     if at != len(data) or any(len(plane) != count for plane in planes):
@@ -301,13 +301,13 @@ def _planes(data: bytes, size: int, undo: Callable[[bytes, int], bytes]) -> list
     return planes
 
 
-def _decompress(data: bytes, length: int) -> bytes:
+def _decompress(data: memoryview, length: int) -> bytes:
     if zstandard.frame_content_size(data) != length:  # told before anything is made, however much it would be
         raise zstandard.ZstdError(f"a compressed plane is not of {length} bytes")
     return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
 
 
-def _inflate(data: bytes, length: int) -> bytes:
+def _inflate(data: memoryview, length: int) -> bytes:
     """Return `length` bytes, or a few that are too many, whatever `data` would grow to."""
     work = zlib.decompressobj()
     plain = work.decompress(data, length + 1)

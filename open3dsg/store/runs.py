@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from open3dsg.db.queries import execute, execute_many, fetch_value
+from open3dsg.db.queries import execute, fetch_value
 from open3dsg.errors import UserError
 from open3dsg.store.checkpoint_files import rows_and_files, run_folder
 from open3dsg.store.encoders import StoredEncoder
@@ -201,8 +201,9 @@ def add_metrics(
     connection: Connection[Any], run_id: int, rows: Sequence[tuple[str, int, int, float]]
 ) -> None:
     """Keep figures (name, step, epoch, value); those of the same name and step are replaced."""
-    named = [{"run_id": run_id, **Metric(*row)._asdict()} for row in rows]
-    execute_many(connection, "run_metric_add", named)
+    names, steps, epochs, values = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [])
+    told = {"run_id": run_id, "names": names, "steps": steps, "epochs": epochs, "values": values}
+    execute(connection, "run_metrics_add", told)
 
 
 def read_metrics(

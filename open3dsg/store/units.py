@@ -45,8 +45,8 @@ def unit_keys(
     """
     if dataset is not None:
         check_dataset(connection, dataset)
-    chosen = {"dataset": dataset, "split": split, "full": full}
-    return [UnitKey(*row) for row in execute(connection, "unit_keys", chosen)]
+    chosen = {"dataset": dataset, "split": split, "full": full, "encoder_id": None}
+    return [UnitKey(scan, number) for scan, number, _ in execute(connection, "training_units", chosen)]
 
 
 def read_predicates(connection: Connection[Any], dataset: str) -> tuple[str, ...]:

@@ -8,15 +8,15 @@ than the others repeats its own, which no pooling by maximum notices. Colours ar
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from torch_geometric.data import Batch as Joined
+import torch
+from torch import Tensor
 from torch_geometric.data import Data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from torch import Tensor
 
     from open3dsg.store.unit import UnitKey
 
@@ -37,7 +37,7 @@ class Cursor:
 
 
 class SceneGraph(Data):  # type: ignore[misc]
-    """A unit, or after `torch_geometric.data.Batch.from_data_list` several; `batch` is by instance.
+    """A unit, or after `join` several, when ``batch`` (M,) int64 is which of them an instance is of.
 
     Fields, C = 3 or with colours 6:
 
@@ -68,10 +68,27 @@ class SceneGraph(Data):  # type: ignore[misc]
 
 
 def join(units: Sequence[SceneGraph]) -> SceneGraph:
-    """Return units, one or several, as one graph, which alone has ``batch``; in a worker in shared memory."""
-    joined: SceneGraph = Joined.from_data_list(list(units))
+    """Return units, one or several, as one graph, which alone has ``batch``.
+
+    What `torch_geometric.data.Batch.from_data_list` makes of them, but in memory of this process also in a
+    worker, where that one makes shared memory for every field.
+    """
+    fields = {name: _joined(name, units) for name in units[0].keys() if name != "num_nodes"}  # noqa: SIM118
+    instances = fields["instances"]
+    joined = SceneGraph(num_nodes=int(instances.sum()), **fields)
     joined.graphs = len(units)
+    joined.batch = torch.repeat_interleave(torch.arange(len(units)), instances)
     return joined
+
+
+def _joined(name: str, units: Sequence[SceneGraph]) -> Tensor:
+    values = [unit[name] for unit in units]
+    if not isinstance(values[0], Tensor):
+        return torch.tensor(values)
+    steps = [unit.__inc__(name, value) for unit, value in zip(units, values, strict=True)]
+    if any(steps):
+        values = [value + start for value, start in zip(values, accumulate(steps, initial=0), strict=False)]
+    return torch.cat(values, units[0].__cat_dim__(name, values[0]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
 
 from open3dsg.db.queries import execute, fetch_value
 from open3dsg.db.snapshot import snapshot
@@ -20,6 +18,7 @@ from open3dsg.store.unit import UnitKey
 from open3dsg.store.units import UnitReader, read_predicates
 from open3dsg.training.batch import SceneGraph, join
 from open3dsg.training.clouds import gather
+from open3dsg.training.spaces import empty_halves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -77,12 +76,16 @@ class ExampleReader:
         self._predicates: dict[str, Sequence[str]] = {}  # of each dataset
 
     def read(
-        self, keys: Sequence[UnitKey], change: Callable[[int, SceneGraph], None] | None = None
+        self,
+        keys: Sequence[UnitKey],
+        change: Callable[[int, SceneGraph], None] | None = None,
+        empty: Callable[..., torch.Tensor] = empty_halves,
     ) -> tuple[Sequence[Unit], SceneGraph]:
         """Read units, one or more, as of one moment, and join their graphs.
 
-        `change` is called with the place of each and its graph, before they are joined. Raises UserError,
-        naming the unit, where its rows are gone.
+        `change` is called with the place of each and its graph, before they are joined. `empty` makes, of a
+        shape, the float16 tensor that tokens are read into. Raises UserError, naming the unit, where its rows
+        are gone.
         """
         with snapshot(self._connection):
             units, graphs, rows = [], [], []
@@ -95,7 +98,14 @@ class ExampleReader:
                 rows.append(of_edges)
             joined = join(graphs)
             if self._with_targets and self._relation.kind == "tokens":
-                joined.relation_target = self._tokens(units, [found for found in rows if found])
+                found = [of_edges for of_edges in rows if of_edges]
+                shape = (
+                    sum(of_unit.count for of_unit in found),
+                    self._relation.tokens,
+                    self._encoder.dimension,
+                )
+                joined.relation_target = empty(*shape)
+                self._read_tokens(units, found, joined.relation_target.numpy())
         return units, joined
 
     def _read_one(self, key: UnitKey) -> tuple[Unit, SceneGraph, _Rows | None]:
@@ -216,18 +226,14 @@ class ExampleReader:
         row = np.array([row_of.get((s, o), -1) for s, o in unit.pairs.tolist()], np.int64)
         return _Rows(np.maximum(row, 0), row >= 0, len(phrases), vectors)
 
-    def _tokens(self, units: Sequence[Unit], rows: Sequence[_Rows]) -> torch.Tensor:
-        """Return the tokens of all units, (R, T, d) float16."""
-        count = sum(of_unit.count for of_unit in rows)
-        target = _empty_halves(count, self._relation.tokens, self._encoder.dimension)
-        halves = target.numpy()
+    def _read_tokens(self, units: Sequence[Unit], rows: Sequence[_Rows], out: NDArray[np.float16]) -> None:
+        """Fill `out`, (R, T, d), with the tokens of all units."""
         at = 0
         for unit, of_unit in zip(units, rows, strict=True):
             scan_id = self._readers[unit.key.scan].scan.scan_id
-            part = halves[at : at + of_unit.count]
+            part = out[at : at + of_unit.count]
             read_pair_halves(self._connection, scan_id, self._encoder, of_unit.pairs, part)
             at += of_unit.count
-        return target
 
     @property
     def _encoder(self) -> StoredEncoder:
@@ -273,16 +279,6 @@ def _unordered(unit: Unit) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     name = low * len(unit.numbers) + high
     forward = np.flatnonzero(unit.edges[:, 0] < unit.edges[:, 1])
     return forward, np.searchsorted(name[forward], name)  # edges are in order, and so are these
-
-
-def _empty_halves(*shape: int) -> torch.Tensor:
-    """Return a float16 tensor; in a worker in shared memory, where the main process finds it uncopied."""
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.float16)
-    size = torch.float16.itemsize * math.prod(shape)
-    # Private, but it is what the collation of torch and of torch_geometric is made of.
-    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=torch.float16).set_(storage).view(shape)
 
 
 def _tensor(values: NDArray[Any], dtype: type[np.generic]) -> torch.Tensor:

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +30,7 @@ from open3dsg.training.augment import augment, unit_generator
 from open3dsg.training.batch import Batch, Cursor
 from open3dsg.training.examples import ExampleReader
 from open3dsg.training.order import batches, epoch_order
+from open3dsg.training.spaces import Spaces, empty_halves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
     from open3dsg.store.unit import Unit
     from open3dsg.training.batch import SceneGraph
     from open3dsg.training.options import StreamOptions
+    from open3dsg.training.spaces import Space
     from open3dsg.training.targets import RelationTarget
 
 PATIENCE_S = 60.0  # that a database may be away
 _PAUSE_S = 0.5
 _AHEAD = 2  # batches that a worker has ready
+_AT_WORK = 2  # batches that a step has: one, and the next while it still has that
 _BURIAL_S = 5.0  # within which the system tells of the death of a process
 _START = Cursor(0, 0)
 
@@ -82,6 +86,7 @@ class UnitStream(IterableDataset[Batch]):
         self._train = train
         self._rank, self._world = rank, world
         self._cursor = cursor
+        self.spaces: Spaces | None = None  # in which workers that are forked now hand batches over
 
     def __len__(self) -> int:
         """Count the batches that are left, as many for each process."""
@@ -95,14 +100,14 @@ class UnitStream(IterableDataset[Batch]):
         """
         worker = get_worker_info()
         if worker is None:
-            yield from self._batches(0, 1)
+            yield from self._batches(0, 1, None)
             return
         try:
-            yield from self._batches(worker.id, worker.num_workers)
+            yield from self._batches(worker.id, worker.num_workers, self.spaces)
         except UserError as error:
             yield cast("Batch", error)
 
-    def _batches(self, worker: int, workers: int) -> Iterator[Batch]:
+    def _batches(self, worker: int, workers: int, spaces: Spaces | None) -> Iterator[Batch]:
         scans = {key.scan for key in self._keys}
         reader = partial(
             ExampleReader,
@@ -114,9 +119,14 @@ class UnitStream(IterableDataset[Batch]):
         with _Link(self._url, reader) as link:
             for number, (places, total, position) in enumerate(self._parts()):
                 if number % workers == worker:
-                    keys = [self._keys[place] for place in places.tolist()]
-                    graph = link.read(keys, partial(self._change, places)) if keys else None
-                    yield Batch(graph, tuple(keys), Cursor(self._cursor.epoch, position), total)
+                    keys = tuple(self._keys[place] for place in places.tolist())
+                    batch = Batch(None, keys, Cursor(self._cursor.epoch, position), total)
+                    if keys:
+                        space = None if spaces is None else spaces.claim(worker)
+                        graph = link.read(keys, partial(self._change, places), space)
+                        yield _whole(batch, graph, space)
+                    else:
+                        yield batch
 
     def _parts(self) -> Iterator[tuple[NDArray[np.int64], int, int]]:
         count, epoch = len(self._keys), self._cursor.epoch
@@ -134,6 +144,11 @@ class UnitStream(IterableDataset[Batch]):
             augment(graph, unit_generator(self._options.seed, self._cursor.epoch, unit))
 
 
+def _whole(rest: Batch, graph: SceneGraph, space: Space | None) -> Batch:
+    """Return a batch with its graph, or what the main process finds in its place there."""
+    return replace(rest, graph=graph) if space is None else cast("Batch", space.hand_over(graph, rest))
+
+
 class _Link:
     """A connection of one worker with the reader on it, opened again where it was lost."""
 
@@ -149,13 +164,14 @@ class _Link:
         if self._connection is not None:
             self._connection.close()
 
-    def read(self, keys: Sequence[UnitKey], change: Any) -> SceneGraph:
-        """Read units as one graph, however often the connection is lost meanwhile."""
+    def read(self, keys: Sequence[UnitKey], change: Any, space: Space | None) -> SceneGraph:
+        """Read units as one graph, however often the connection is lost meanwhile; tokens into `space`."""
+        empty = empty_halves if space is None else space.empty_halves
         while True:
             try:
                 if self._connection is None:
                     self._open(connect(self._url))
-                return self._reader.read(keys, change)[1]
+                return self._reader.read(keys, change, empty)[1]
             except psycopg.OperationalError as error:
                 if self._connection is not None and not self._connection.closed:
                     raise
@@ -183,11 +199,31 @@ def reconnect(url: str, error: Exception) -> Connection[Any]:
 
 
 class _Loader(DataLoader[Batch]):
-    """Raises what a worker handed over in place of a batch: as it is, not as a traceback of the worker's."""
+    """Reads with workers, which hand batches over in memory that is used again where they are forked.
+
+    Raises what a worker handed over in place of a batch: as it is, not as a traceback of the worker's.
+    """
+
+    def __init__(self, stream: UnitStream, workers: int, *, forks: bool) -> None:
+        super().__init__(
+            stream,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=_AHEAD,
+            multiprocessing_context="fork" if forks else "spawn",
+            worker_init_fn=_begin,
+            pin_memory=torch.cuda.is_available(),
+        )
+        self._stream = stream
+        self._forks = forks
 
     def __iter__(self) -> Any:
+        spaces = Spaces(self.num_workers, _AHEAD + _AT_WORK) if self._forks else None
         with _deaths_awaited():
-            for item in super().__iter__():
+            self._stream.spaces = spaces
+            batches = super().__iter__()
+            self._stream.spaces = None  # the workers have them, and this process until the last batch
+            for item in batches:
                 if isinstance(item, UserError):
                     raise item
                 yield item
@@ -234,15 +270,7 @@ def make_loader(stream: UnitStream, options: StreamOptions) -> DataLoader[Batch]
     if options.workers == 0:
         return DataLoader(stream, batch_size=None)
     forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform == "linux"
-    return _Loader(
-        stream,
-        batch_size=None,
-        num_workers=options.workers,
-        prefetch_factor=_AHEAD,
-        multiprocessing_context="fork" if forks else "spawn",
-        worker_init_fn=_begin,
-        pin_memory=torch.cuda.is_available(),
-    )
+    return _Loader(stream, options.workers, forks=forks)
 
 
 def _begin(_worker: int) -> None:

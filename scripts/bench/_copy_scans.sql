@@ -1,5 +1,6 @@
 -- Copies of the scans of the dataset `made`, each named after its number, into the dataset `many`: as many as
--- the setting bench.scans says, with pooled features of pairs and no tokens, and without units.
+-- the setting bench.scans says, with pooled features of pairs and no tokens, and without units. A tenth of them
+-- is there to validate on.
 
 INSERT INTO dataset (name, layout, root)
 SELECT 'many', layout, root FROM dataset WHERE name = 'made';
@@ -14,7 +15,8 @@ FROM (SELECT s.scan_id, time
 
 INSERT INTO scan (scan_id, dataset_id, name, split, point_count, colour_source)
 OVERRIDING SYSTEM VALUE
-SELECT new_id, (SELECT dataset_id FROM dataset WHERE name = 'many'), new_id, split, point_count, colour_source
+SELECT new_id, (SELECT dataset_id FROM dataset WHERE name = 'many'), new_id,
+       CASE WHEN new_id % 10 = 0 THEN 'validation' ELSE 'train' END, point_count, colour_source
 FROM copied
 JOIN scan ON scan_id = old_id;
 

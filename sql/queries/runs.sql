@@ -34,9 +34,13 @@ UPDATE run
 SET status = %(status)s, message = %(message)s, step = %(step)s, epoch = %(epoch)s, updated_at = now()
 WHERE run_id = %(run_id)s
 
--- name: run_metric_add
+-- name: run_metrics_add
+-- Of a name and step that is told twice, the last.
 INSERT INTO run_metric (run_id, name, step, epoch, value)
-VALUES (%(run_id)s, %(name)s, %(step)s, %(epoch)s, %(value)s)
+SELECT DISTINCT ON (name, step) %(run_id)s, name, step, epoch, value
+FROM unnest(%(names)s::text[], %(steps)s::integer[], %(epochs)s::integer[], %(values)s::double precision[])
+     WITH ORDINALITY AS told (name, step, epoch, value, place)
+ORDER BY name, step, place DESC
 ON CONFLICT (run_id, name, step) DO UPDATE SET epoch = excluded.epoch, value = excluded.value
 
 -- name: run_metrics

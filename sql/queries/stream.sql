@@ -3,19 +3,20 @@
 -- feature by an encoder. The view counts all there is; this stops at what decides: what is built has the pairs
 -- it should have, unless they may be too far apart, and what a frame shows has points.
 WITH scans AS MATERIALIZED (
-    SELECT s.scan_id, d.name || '/' || s.name AS scan,
+    SELECT s.scan_id, d.name AS dataset, s.name AS scan,
            EXISTS (SELECT FROM node_feature f
                    WHERE f.scan_id = s.scan_id AND f.encoder_id = %(encoder_id)s) AS has_features
     FROM dataset d
     JOIN scan s USING (dataset_id)
     JOIN ledger l USING (scan_id)
-    WHERE d.name = %(dataset)s AND (%(split)s::text IS NULL OR s.split = %(split)s)
+    WHERE (%(dataset)s::text IS NULL OR d.name = %(dataset)s)
+      AND (%(split)s::text IS NULL OR s.split = %(split)s)
     GROUP BY s.scan_id, d.name
     HAVING bool_or(NOT l.stale) FILTER (WHERE l.step = 'observe')
        AND bool_and(NOT l.stale) FILTER (
            WHERE l.step = 'graph' AND l.variant = CASE WHEN %(full)s THEN 'full' ELSE 'subgraphs' END)
 )
-SELECT scans.scan, g.subgraph_no, scans.has_features
+SELECT scans.dataset || '/' || scans.scan, g.subgraph_no, scans.has_features
 FROM scans
 JOIN subgraph g ON g.scan_id = scans.scan_id AND (g.method = 'full') = %(full)s
 WHERE (SELECT count(*)
@@ -34,7 +35,7 @@ WHERE (SELECT count(*)
                          = (one.scan_id, one.subgraph_no, p.instance_b)
                   WHERE (one.scan_id, one.subgraph_no) = (g.scan_id, g.subgraph_no)
                     AND p.min_distance_m <= g.max_distance_m))
-ORDER BY scans.scan COLLATE "C", g.subgraph_no
+ORDER BY scans.dataset COLLATE "C", scans.scan COLLATE "C", g.subgraph_no
 
 -- name: training_scan_units
 -- Of one scan the units that can be read; those that show too little to train on only with their unseen objects.

@@ -73,13 +73,3 @@ FROM (SELECT text, position FROM listed
       JOIN term t ON t.term_id = named.predicate_id
       WHERE NOT EXISTS (SELECT FROM listed WHERE listed.term_id = t.term_id)) AS every
 ORDER BY position NULLS LAST, text COLLATE "C"
-
--- name: unit_keys
-SELECT dataset || '/' || scan, subgraph
-FROM v_subgraph
-WHERE reason IS NULL
-  AND visible_objects IS NOT NULL
-  AND (method = 'full') = %(full)s
-  AND (%(dataset)s::text IS NULL OR dataset = %(dataset)s)
-  AND (%(split)s::text IS NULL OR split = %(split)s)
-ORDER BY dataset COLLATE "C", scan COLLATE "C", subgraph

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import Batch as Joined
 
 from open3dsg.db.connect import connect
 from open3dsg.db.migrate import migrate
@@ -208,6 +210,40 @@ def test_batches_do_not_depend_on_workers(store: Database, store_url: str) -> No
         assert [contents(batch) for batch in loader] == expected
 
 
+@pytest.mark.parametrize("keep", [0, 3, len(KEYS) * 4])
+def test_batches_stay_what_they_are_however_many_are_kept(store: Database, store_url: str, keep: int) -> None:
+    """More than there are spaces for, and so many that spaces are used again while some are kept."""
+    keys = KEYS * 4
+    expected = [contents(batch) for batch in stream(store, store_url, keys=keys)]
+    kept: deque[tuple[int, Batch]] = deque(maxlen=keep)
+    for number, batch in enumerate(
+        make_loader(stream(store, store_url, keys=keys), replace(OPTIONS, workers=2))
+    ):
+        kept.append((number, batch))
+        assert contents(batch) == expected[number]
+        assert contents(kept[0][1] if kept else batch) == expected[kept[0][0] if kept else number]
+    assert [contents(batch) for _, batch in kept] == expected[len(keys) - keep :]
+
+
+def test_workers_that_are_not_forked_give_the_same(
+    store: Database, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [contents(batch) for batch in stream(store, store_url)]
+    monkeypatch.setattr("sys.platform", "darwin")
+    loader = make_loader(stream(store, store_url), replace(OPTIONS, workers=1))
+    monkeypatch.undo()
+    assert [contents(batch) for batch in loader] == expected
+
+
+def test_a_loader_is_gone_through_again(store: Database, store_url: str) -> None:
+    loader = make_loader(stream(store, store_url), replace(OPTIONS, workers=2))
+    first = list(loader)
+    for batch in loader:
+        assert batch.graph is not None
+        break
+    assert [contents(batch) for batch in loader] == [contents(batch) for batch in first]
+
+
 def test_who_goes_on_sees_the_same_units_changed_alike(store: Database, store_url: str) -> None:
     whole = list(stream(store, store_url, cursor=Cursor(2, 0)))
     rest = stream(store, store_url, cursor=Cursor(2, 4))
@@ -346,21 +382,25 @@ def read_on(waiting: Iterator[Batch], killing: BaseProcess) -> None:
         list(waiting)
 
 
-def test_a_worker_that_is_killed_is_told_in_one_line(store: Database, store_url: str) -> None:
-    loader = make_loader(stream(store, store_url, keys=KEYS * 10), replace(OPTIONS, workers=1))
-    waiting = iter(loader)
+def with_one_worker(store: Database, url: str) -> tuple[Iterator[Batch], BaseProcess]:
+    """Return a reading of which the first batch was taken, and its worker."""
+    others = set(multiprocessing.active_children())
+    waiting = iter(make_loader(stream(store, url, keys=KEYS * 10), replace(OPTIONS, workers=1)))
     next(waiting)
-    [worker] = multiprocessing.active_children()
+    [worker] = set(multiprocessing.active_children()) - others
+    return waiting, worker
+
+
+def test_a_worker_that_is_killed_is_told_in_one_line(store: Database, store_url: str) -> None:
+    waiting, worker = with_one_worker(store, store_url)
     told = "was killed, most likely for want of memory: give fewer --workers"
     with pytest.raises(UserError, match=told):
         read_on(waiting, killing=worker)
 
 
 def test_a_worker_that_is_killed_while_it_hands_a_batch_over(store: Database, store_url: str) -> None:
-    loader = make_loader(stream(store, store_url, keys=KEYS * 10), replace(OPTIONS, workers=1))
-    waiting = iter(loader)
-    next(waiting)
-    [worker] = multiprocessing.active_children()
+    waiting, worker = with_one_worker(store, store_url)
+    kept = [next(waiting) for _ in range(6)]  # all spaces are taken: each other batch has handles of its own
     assert worker.pid is not None
     time.sleep(1)  # in which it has the next batch ready, and waits to be asked for its handles
     os.kill(worker.pid, signal.SIGSTOP)
@@ -376,6 +416,7 @@ def test_a_worker_that_is_killed_while_it_hands_a_batch_over(store: Database, st
             dead_workers_told(),
         ):
             next(waiting)
+        assert [batch.cursor.position for batch in kept] == list(range(2, 8))
     finally:
         killing.join()
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -403,6 +444,23 @@ def test_graphs_of_a_scan_of_which_little_is_seen(store: Database) -> None:
     assert list(read_graphs(store, "mini-0002", *found, OPTIONS, with_targets=False)) == []
     read = list(read_graphs(store, "mini-0002", *found, OPTIONS, with_targets=False, unseen=True))
     assert [unit.numbers.tolist() for _, unit, _ in read] == [[1, 2, 4, 7]] * 2
+
+
+def test_units_are_joined_as_torch_geometric_does(store: Database) -> None:
+    for pair_encoder, kind in KINDS:
+        reader = ExampleReader(store, *targets(store, pair_encoder, kind), StreamOptions(), SCAN_KEYS)
+        units = [reader.read([key])[1] for key in KEYS[:3]]
+        for unit in units:
+            del unit.batch
+            for name in ("instances", "pairs", "rows"):
+                unit[name] = int(unit[name])
+        joined, theirs = join(units), Joined.from_data_list(units)
+        theirs.graphs = 3  # which they list
+        expected = {name: _plain(value) for name, value in theirs.to_dict().items()}
+        assert {name: _plain(value) for name, value in joined.to_dict().items()} == {
+            name: value for name, value in expected.items() if name in joined
+        }
+        assert set(theirs.keys()) - set(joined.keys()) == {"ptr"}
 
 
 def test_one_unit_is_joined_too() -> None:
