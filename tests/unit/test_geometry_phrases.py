@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from open3dsg.encoders.contract import Choices, PairGeometry
-from open3dsg.encoders.geometry import CLOSE, RELATIONS, Geometry, Rules
+from open3dsg.encoders.geometry import CLOSE, Geometry
+from open3dsg.encoders.geometry_rules import RELATIONS, Rules
 from open3dsg.encoders.registry import load_encoder
 from open3dsg.errors import UserError
 
 SAY = Geometry()
+SAY_ALL = Geometry(say="all")
 FORMS = {(CLOSE, CLOSE), ("", ""), *((relation.phrase, relation.other) for relation in RELATIONS)}
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -28,6 +30,9 @@ CEILING: Box = ((0, 0, 2.4), (5, 4, 2.6))
 TABLE: Box = ((1, 1, 0), (2.2, 1.8, 0.75))
 CHAIR: Box = ((1, 0.4, 0), (1.5, 0.9, 0.9))
 SOFA: Box = ((2.6, 1, 0), (4.6, 1.9, 0.85))
+PILLOW: Box = ((2.8, 1.2, 0.4), (3.3, 1.6, 0.7))  # deep in the box of the sofa, which has a back
+CURTAIN: Box = ((1, 3.75, 0.05), (1.6, 3.95, 2.3))
+WINDOW: Box = ((1.65, 3.85, 1), (2.9, 3.95, 2.1))
 
 
 def camera(x: float = 2.0, y: float = -2.0, ahead: tuple[float, float, float] = (0, 1, 0)) -> NDArray[Any]:
@@ -64,12 +69,12 @@ def turned(told: PairGeometry) -> PairGeometry:
         (CHAIR, FLOOR, 0.02, "standing on", "supporting"),
         (WALL, FLOOR, 0.02, "attached to", "holding"),
         (((1, 3.5, 0), (2.8, 3.9, 2)), FLOOR, 0.02, "standing on", "supporting"),  # a bookshelf
+        (((0, 2, 0), (4, 3.3, 2.5)), FLOOR, 0.02, "attached to", "holding"),  # a wall askew
         (CHAIR, ((0, 0, 0), (5, 4, 0)), 0.02, "standing on", "supporting"),
         (((1.2, 1.2, 0.7), (1.5, 1.4, 0.78)), TABLE, 0.01, "lying on", "supporting"),
         (((1.2, 1.2, 0.7), (1.4, 1.4, 1.1)), TABLE, 0.01, "standing on", "supporting"),
-        # A pillow is deep in the box of a sofa, which has a back.
-        (((2.8, 1.2, 0.4), (3.3, 1.6, 0.7)), SOFA, 0.03, "lying on", "supporting"),
-        (((2.8, 1.2, 0.4), (3.3, 1.6, 0.7)), SOFA, 0.3, CLOSE, CLOSE),
+        (PILLOW, SOFA, 0.03, "lying on", "supporting"),
+        (PILLOW, SOFA, 0.3, CLOSE, CLOSE),
         (((1, 3.85, 1.2), (1.8, 3.92, 1.8)), WALL, 0.05, "attached to", "holding"),
         (((2, 2, 1.9), (2.3, 2.3, 2.45)), CEILING, 0.02, "hanging on", "holding"),
         # Deep in a cupboard that is no taller than a person's hip.
@@ -84,10 +89,17 @@ def turned(told: PairGeometry) -> PairGeometry:
         # Beside a cupboard of hip height rather than on it; before the upper edge of a tall one.
         (((1.1, 1.1, 0.3), (1.3, 1.3, 1.35)), ((1, 1, 0), (1.5, 1.5, 1.2)), 0.02, CLOSE, CLOSE),
         (((0.2, 0.1, 1.5), (0.6, 0.5, 2.3)), ((0, 0, 0), (1, 0.6, 2)), 0.02, CLOSE, CLOSE),
-        # A post that goes through a board does not stand on it.
-        (((1.2, 1.2, 0), (1.3, 1.3, 2)), ((1, 1, 0.35), (2, 2, 0.5)), 0.02, "holding", "attached to"),
-        # Walls do not hang on the ceiling.
-        (WALL, ((0, 0, 2.4), (5, 4, 2.7)), 0.01, "under", "above"),
+        # A post that goes through a board does not stand on it, nor has it the board along it.
+        (((1.2, 1.2, 0), (1.3, 1.3, 2)), ((1, 1, 0.35), (2, 2, 0.5)), 0.02, CLOSE, CLOSE),
+        # Walls do not hang on the ceiling, which lies on their upper edges.
+        (WALL, ((0, 0, 2.4), (5, 4, 2.7)), 0.01, "holding", "attached to"),
+        # Curtains hang on walls and from ceilings, near the floor as they may end; shelves are too deep.
+        (CURTAIN, WALL, 0.02, "hanging on", "holding"),
+        (((1, 2, 0.1), (1.9, 2.2, 2.5)), CEILING, 0.02, "hanging on", "holding"),
+        (((1, 3.5, 0), (2, 3.9, 2)), WALL, 0.02, CLOSE, CLOSE),
+        # A window is on the wall, and beside the curtain that it touches.
+        (WINDOW, WALL, 0.02, "attached to", "holding"),
+        (WINDOW, CURTAIN, 0.05, CLOSE, CLOSE),
         # The box of a wall askew holds half the room.
         (((1.2, 1.2, 0.1), (1.5, 1.5, 0.3)), ((0, 0, 0), (5, 4, 2.5)), 0.05, CLOSE, CLOSE),
         # No points were scanned of the table under the vase.
@@ -132,13 +144,32 @@ def test_the_view_of_the_scan_is_along_y_whatever_frames_show() -> None:
         assert scan.relate(turned(further)) == ["behind"]
 
 
-def test_all_that_holds_of_neighbours_is_said() -> None:
+ASIDE: Box = ((1.8, 0.4, 0), (2.2, 0.9, 0.9))
+ACROSS: Box = ((1.8, 0.9, 0), (2.2, 1.4, 0.9))  # 0.75 m aside of the chair, and 0.5 m behind it
+
+
+@pytest.mark.parametrize(
+    ("subject", "other", "distance_m", "phrase", "back"),
+    [
+        (CHAIR, ASIDE, 0.3, "close by and left of", "close by and right of"),
+        (CHAIR, ASIDE, 0.7, "to the left of", "to the right of"),
+        (CHAIR, ACROSS, 0.3, "close by, left of and in front of", "close by, right of and behind"),
+        (CHAIR, ACROSS, 0.7, "left of and in front of", "right of and behind"),
+        (CHAIR, ((1.8, 0.7, 0), (2.2, 1.2, 0.9)), 0.7, "to the left of", "to the right of"),
+        (CHAIR, ACROSS, 1.2, "", ""),
+        (((1.2, 1.2, 1.6), (1.5, 1.5, 1.9)), TABLE, 0.85, "above", "under"),
+        (((1.2, 1.2, 1.1), (1.5, 1.5, 1.4)), TABLE, 0.35, "close by and above", "close by and under"),
+        (CHAIR, FLOOR, 0.0, "standing on", "supporting"),
+        (PILLOW, SOFA, 0.03, "standing or lying on", "supporting"),
+        (((1.2, 1.2, 0.7), (1.5, 1.4, 0.78)), TABLE, 0.01, "lying on", "supporting"),
+        (CURTAIN, WALL, 0.02, "hanging on", "holding"),
+        (CHAIR, ((0.9, 0.3, 0), (1.6, 1.0, 0.95)), 0.2, CLOSE, CLOSE),
+    ],
+)
+def test_all_that_holds_is_said(subject: Box, other: Box, distance_m: float, phrase: str, back: str) -> None:
     both = Geometry(view="scan", say="all")
-    subject, other = ((1.0, 0.4, 0), (1.5, 0.9, 0.9)), ((1.8, 0.4, 0), (2.2, 0.9, 0.9))
-    assert both.relate(pairs(subject, other, 0.3)) == ["to the left of and close by"]
-    assert both.relate(turned(pairs(subject, other, 0.3))) == ["to the right of and close by"]
-    assert both.relate(pairs(subject, other, 0.7)) == ["to the left of"]
-    assert both.relate(pairs(CHAIR, FLOOR, 0.0)) == ["standing on"]
+    told = pairs(subject, other, distance_m)
+    assert (both.relate(told), both.relate(turned(told))) == ([phrase], [back])
 
 
 def test_the_longer_way_decides_between_side_and_depth() -> None:
@@ -187,6 +218,24 @@ def test_the_other_direction_says_the_other_form(told: PairGeometry) -> None:
         assert (there, back) in FORMS or (back, there) in FORMS
 
 
+OTHER_SIDES = [("left of", "right of"), ("in front of", "behind"), ("above", "under")]
+
+
+@settings(max_examples=40, deadline=None)
+@given(made_pairs())
+def test_all_that_is_said_of_sides_is_turned_word_by_word(told: PairGeometry) -> None:
+    first, carried = SAY.relate(told), {relation.phrase for relation in RELATIONS[:-3]}
+    carried |= {relation.other for relation in RELATIONS[:-3]}
+    for at, (there, back) in enumerate(zip(SAY_ALL.relate(told), SAY_ALL.relate(turned(told)), strict=True)):
+        if first[at] in carried:
+            assert there.replace("standing or ", "") == first[at]
+            continue
+        for one, other in OTHER_SIDES:
+            assert (one in there, other in there) == (other in back, one in back)
+        assert (CLOSE in there) == (CLOSE in back) == (told.distance_m[at] <= Rules().close_m)
+        assert all(word in there for word in first[at].removeprefix("to the ").split()), "nothing is lost"
+
+
 @settings(max_examples=40, deadline=None)
 @given(told=made_pairs(), offset=POINT)
 def test_moving_changes_nothing(told: PairGeometry, offset: tuple[float, float, float]) -> None:
@@ -194,7 +243,7 @@ def test_moving_changes_nothing(told: PairGeometry, offset: tuple[float, float, 
     cameras = told.T_world_camera.copy()
     cameras[:, :3, 3] += moved
     corners = {name: getattr(told, name) + moved for name in _CORNERS}
-    assert SAY.relate(replace(told, **corners, T_world_camera=cameras)) == SAY.relate(told)
+    assert SAY_ALL.relate(replace(told, **corners, T_world_camera=cameras)) == SAY_ALL.relate(told)
 
 
 @settings(max_examples=40, deadline=None)
@@ -207,17 +256,17 @@ def test_a_quarter_turn_of_the_room_changes_nothing(told: PairGeometry, turns: i
         corners |= {low: ends.min(axis=0), high: ends.max(axis=0)}
     cameras = told.T_world_camera.copy()
     cameras[:, :3] = turn @ cameras[:, :3]
-    assert SAY.relate(replace(told, **corners, T_world_camera=cameras)) == SAY.relate(told)
+    assert SAY_ALL.relate(replace(told, **corners, T_world_camera=cameras)) == SAY_ALL.relate(told)
 
 
 @settings(max_examples=40, deadline=None)
 @given(told=made_pairs())
 def test_a_pair_is_told_for_itself(told: PairGeometry) -> None:
     alone = [
-        SAY.relate(PairGeometry(*(getattr(told, entry.name)[at : at + 1] for entry in fields(told))))[0]
+        SAY_ALL.relate(PairGeometry(*(getattr(told, entry.name)[at : at + 1] for entry in fields(told))))[0]
         for at in range(len(told.distance_m))
     ]
-    assert SAY.relate(told) == alone
+    assert SAY_ALL.relate(told) == alone
 
 
 _CORNERS = ("subject_min_m", "subject_max_m", "object_min_m", "object_max_m")
