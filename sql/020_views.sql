@@ -14,7 +14,7 @@ FROM instance i
 JOIN scan s USING (scan_id)
 JOIN dataset d USING (dataset_id)
 JOIN term t ON t.term_id = i.label_id;
-COMMENT ON VIEW v_node IS 'every instance of every scan, by name; centroid_m is null where geometry is absent';
+COMMENT ON VIEW v_node IS 'every instance of every scan, by name; centroid_m is null where nothing says where it is';
 
 CREATE OR REPLACE VIEW v_relationship AS
 SELECT d.name AS dataset,

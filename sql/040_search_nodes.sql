@@ -37,9 +37,7 @@ BEGIN
             ' WHERE d.name = %L)', filters ->> 'dataset');
     END IF;
     IF filters ? 'label' THEN
-        conditions := conditions || format(
-            ' AND i.label_id IN (SELECT t.term_id FROM term t WHERE lower(t.text) = lower(%L))',
-            filters ->> 'label');
+        conditions := conditions || ' AND ' || label_condition_v1(filters ->> 'label');
     END IF;
     IF filters ? 'within' THEN
         SELECT array_agg(value::double precision ORDER BY place) INTO box
@@ -62,7 +60,7 @@ COMMENT ON FUNCTION node_conditions_v1 IS 'filters of search_nodes_v1 as SQL con
 CREATE OR REPLACE FUNCTION node_join_v1(conditions text)
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN strpos(conditions, ' i.') > 0 THEN ' JOIN instance i USING (scan_id, instance_no)' ELSE '' END;
+RETURN CASE WHEN conditions ~ '[ (]i\.' THEN ' JOIN instance i USING (scan_id, instance_no)' ELSE '' END;
 COMMENT ON FUNCTION node_join_v1 IS 'the join that conditions of node_conditions_v1 need, if any: it costs more than a search';
 
 CREATE OR REPLACE FUNCTION search_nodes_statement_v1(encoder_id integer, dimension integer, conditions text, use_index boolean)
@@ -146,14 +144,17 @@ BEGIN
             INTO scan_ids, instance_nos, distances USING query, k;
     END IF;
     RETURN QUERY
-    SELECT s.name, n.instance_no, t.text, (1 - n.distance)::real, i.centroid_m, d.name, n.scan_id
+    SELECT s.name, n.instance_no, coalesce(told.label, t.text), (1 - n.distance)::real, i.centroid_m, d.name,
+           n.scan_id
     FROM unnest(scan_ids, instance_nos, distances) AS n (scan_id, instance_no, distance)
     JOIN instance i USING (scan_id, instance_no)
     JOIN scan s USING (scan_id)
     JOIN dataset d USING (dataset_id)
     JOIN term t ON t.term_id = i.label_id
+    LEFT JOIN v_corrected_label told ON (told.scan_id, told.instance) = (n.scan_id, n.instance_no)
     ORDER BY n.distance, n.scan_id, n.instance_no;
 END
 $$;
 COMMENT ON FUNCTION search_nodes_v1 IS
-    'the k nodes most similar to a query vector; filters: dataset, scan, label, within [x0,y0,z0,x1,y1,z1], exact';
+    'the k nodes most similar to a query vector; filters: dataset, scan, label, within [x0,y0,z0,x1,y1,z1], exact; label'
+    ' is as corrected, else as annotated';

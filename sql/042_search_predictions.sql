@@ -132,12 +132,14 @@ BEGIN
     END IF;
     statement := search_predictions_statement_v1(known.prediction_id, words.dimension, node_conditions_v1(filters));
     RETURN QUERY EXECUTE
-        'SELECT s.name, n.instance_no, t.text, (1 - n.distance)::real, i.centroid_m, d.name, n.scan_id, n.origin'
+        'SELECT s.name, n.instance_no, coalesce(told.label, t.text), (1 - n.distance)::real, i.centroid_m, d.name,'
+        ' n.scan_id, n.origin'
         ' FROM (' || statement || ') AS n'
         ' JOIN instance i USING (scan_id, instance_no)'
         ' JOIN scan s USING (scan_id)'
         ' JOIN dataset d USING (dataset_id)'
         ' JOIN term t ON t.term_id = i.label_id'
+        ' LEFT JOIN v_corrected_label told ON (told.scan_id, told.instance) = (n.scan_id, n.instance_no)'
         ' ORDER BY n.distance, n.scan_id, n.instance_no'
         USING query, k;
 END

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from open3dsg.cli.output import json_option, message, print_json, print_table
+from open3dsg.cli.query_changes import changes
+from open3dsg.cli.query_triplets import path, phrase, similar, triplets
 from open3dsg.cli.session import open_for_work
 from open3dsg.errors import UserError
 
@@ -21,9 +23,28 @@ if TYPE_CHECKING:
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.group()
+class _Questions(click.Group):
+    """A first argument of several words is a phrase: `query "the mug on the desk"`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if len(args[0].split()) > 1:
+            return phrase.name, phrase, args
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            told = f'{error.format_message()} A phrase is one argument: open3dsg query "the mug on the desk"'
+            raise click.UsageError(told, ctx) from error
+
+
+@click.group(cls=_Questions)
 def query() -> None:
     """Ask the store in words."""
+
+
+for _command in (triplets, path, phrase, similar, changes):
+    query.add_command(_command)
 
 
 @query.command(epilog='Example: open3dsg query nodes "a place to sit" tv -k 3 --picture answers.png')
@@ -93,6 +114,11 @@ def nodes(
     for text, answer in zip(texts, answers, strict=True):
         if not answer:
             message(f"{text!r}: no node passes the filters")
+    print_hits(hits)
+
+
+def print_hits(hits: Sequence[NodeHit]) -> None:
+    """Print a table of hits."""
     print_table(
         ("query", "similarity", "label", "scan", "instance", "position m"),
         [

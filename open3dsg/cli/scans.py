@@ -10,7 +10,14 @@ import click
 
 from open3dsg.cli.confirm import confirm, yes_option
 from open3dsg.cli.output import json_option, message, print_json, print_pairs, print_table, progress
-from open3dsg.cli.session import exit_on_failures, jobs_option, open_for_work, run_and_report
+from open3dsg.cli.scans_copy import copy
+from open3dsg.cli.session import (
+    exit_on_failures,
+    jobs_option,
+    open_for_work,
+    run_and_report,
+    split_option,
+)
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,12 +34,15 @@ _NAMED = 5  # examples of what is missing
 
 @click.group()
 def scans() -> None:
-    """List, relabel, move and delete scans."""
+    """List, relabel, move, copy and delete scans."""
+
+
+scans.add_command(copy)
 
 
 @scans.command("list", epilog="Example: open3dsg scans list --split train --missing observe")
 @click.option("--dataset", help="Only scans of this dataset.")
-@click.option("--split", help="Only scans of this split.")
+@split_option
 @click.option(
     "--missing",
     type=click.Choice(["ingest", "annotate", "observe", "graph", "features"]),
@@ -149,7 +159,7 @@ def delete(names: tuple[str, ...], dataset: str | None, split: str | None, yes: 
 @scans.command(epilog="Example: open3dsg scans relabel --dataset 3rscan --split validation")
 @click.argument("names", metavar="[SCAN]...", nargs=-1)
 @click.option("--dataset", help="All scans of this dataset; beside SCAN, the dataset it is of.")
-@click.option("--split", help="Only scans of this split.")
+@split_option
 @click.option(
     "--labels", type=FILE, help="Labels of your own, JSON or CSV, in place of those of the dataset."
 )

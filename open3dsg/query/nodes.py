@@ -117,6 +117,12 @@ def refusals_told() -> Iterator[None]:
         raise UserError(f"{error.diag.message_primary}{hint}") from error
 
 
+def check_asked_by(encoder: str | None, run: str | None) -> None:
+    """Raise UserError where both are given."""
+    if encoder is not None and run is not None:
+        raise UserError("--run asks by its own encoder: leave out --encoder")
+
+
 def check_question(
     connection: Connection[Any], texts: Sequence[str], k: int, filters: NodeFilters | None
 ) -> NodeFilters:

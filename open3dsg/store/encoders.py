@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from open3dsg.db.queries import execute, execute_many, fetch_value
 from open3dsg.db.terms import add_vocabulary, check_term, term_ids, terms_in_use
-from open3dsg.encoders.registry import load_text_encoder
+from open3dsg.encoders.registry import load_node_encoder, load_text_encoder
 from open3dsg.errors import UserError
 
 if TYPE_CHECKING:
@@ -186,6 +186,34 @@ def query_vector(connection: Connection[Any], encoder: StoredEncoder, text: str)
         # One who may only read is answered too; the word is embedded again the next time.
         pass
     return np.array(embedding.to_list(), np.float32)
+
+
+def picture_vector(encoder: StoredEncoder, picture: NDArray[np.uint8], called: str) -> NDArray[np.float32]:
+    """Return the (dimension,) float32 unit embedding of a whole picture, in the space of stored features.
+
+    `picture`: (height, width, 3) uint8 RGB; `called` is what messages call it. Raises UserError for an
+    encoder that sees no pictures, one that is not installed as it was at work, and features that came from
+    elsewhere: nothing says that its pictures are in their space.
+    """
+    loaded = load_node_encoder(encoder.name)
+    if loaded.revision != encoder.revision or loaded.dimension != encoder.dimension:
+        raise UserError(
+            f"{called} cannot be compared with {encoder.full_name}: the installed encoder"
+            f" {encoder.name} is of revision {loaded.revision}"
+        )
+    try:
+        if loaded.views == "crops":
+            [row] = loaded.encode_crops([picture])
+        else:
+            pixels = np.argwhere(np.ones(picture.shape[:2], bool))
+            [row] = loaded.encode_pixels(picture, [pixels])
+    except ValueError as error:
+        raise UserError(f"{called}: {' '.join(str(error).split())}") from error
+    length = float(np.linalg.norm(row))
+    if not np.isfinite(length) or length == 0:
+        raise UserError(f"{called} cannot be compared: {encoder.name} makes nothing of it")
+    unit: NDArray[np.float32] = row / np.float32(length)
+    return unit
 
 
 def embed_vocabularies(connection: Connection[Any], encoder: StoredEncoder, name: str | None = None) -> int:

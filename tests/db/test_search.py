@@ -11,46 +11,13 @@ from numpy.typing import NDArray
 from pgvector import HalfVector, Vector
 from psycopg.types.json import Jsonb
 
-from open3dsg.db.copying import copy_in
 from open3dsg.db.terms import term_ids
-from tests.db.nodes import write_encoder, write_features
-
-DIMENSION = 24
-SCANS, PER_SCAN = 40, 50
-LABELS = ("chair", "table", 'it\'s a 100% "lamp"; DROP TABLE scan; --', "Stuhl \N{CHAIR}")
+from tests.db.nodes import DIMENSION, LABELS, PER_SCAN, fill
 
 
 @pytest.fixture
 def nodes(database: psycopg.Connection[Any]) -> NDArray[np.float32]:
-    """Fill the store with clustered embeddings of 2,000 nodes in 40 scans of two datasets; return them."""
-    random = np.random.default_rng(5)
-    centres = random.normal(size=(20, DIMENSION))
-    embeddings = centres[random.integers(20, size=SCANS * PER_SCAN)] + random.normal(
-        0, 0.4, (SCANS * PER_SCAN, DIMENSION)
-    )
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    labels = term_ids(database, LABELS)
-    database.execute("INSERT INTO dataset (name, layout) VALUES ('even', '3rscan'), ('odd', '3rscan')")
-    database.execute(
-        "INSERT INTO scan (dataset_id, name) SELECT 1 + n % 2, 'scan' || n FROM generate_series(0, 39) n"
-    )
-    write_encoder(database, DIMENSION)
-    rows = [(1 + at // PER_SCAN, at % PER_SCAN) for at in range(len(embeddings))]
-    copy_in(
-        database,
-        "instance",
-        {
-            "scan_id": "int8",
-            "instance_no": "int4",
-            "label_id": "int4",
-            "point_count": "int4",
-            "centroid_m": "float8[]",
-        },
-        [(*key, labels[LABELS[key[1] % 4]], 1, [float(key[1]), key[0] / 10, 0.0]) for key in rows],
-    )
-    write_features(database, rows, embeddings)
-    database.execute("ANALYZE")
-    return embeddings.astype(np.float32)
+    return fill(database)
 
 
 def search(
