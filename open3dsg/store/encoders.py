@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from open3dsg.db.queries import execute, execute_many, fetch_value
 from open3dsg.db.terms import add_vocabulary, check_term, term_ids, terms_in_use
 from open3dsg.encoders.registry import load_node_encoder, load_text_encoder
 from open3dsg.errors import UserError
+from open3dsg.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from psycopg import Connection
 
-    from open3dsg.encoders.contract import LoadedEncoder, TextEncoder
+    from open3dsg.encoders.contract import LoadedEncoder, TextEncoder, WordEncoder
 
 QUERIES = "queries"  # the vocabulary of the words that were asked
 MAX_DIMENSION = 4000  # what pgvector can index of halfvec
@@ -288,12 +290,18 @@ def _words_revision(encoder: TextEncoder) -> str:
     return encoder.revision if alone is None else alone
 
 
+@lru_cache(4)
+def _installed(name: str, settings: str) -> WordEncoder:  # noqa: ARG001 - by which it is told from others
+    """Return an encoder with a text side; a process that answers many questions loads its weights once."""
+    return load_text_encoder(name)
+
+
 def _loaded(connection: Connection[Any], stored: StoredEncoder) -> TextEncoder:
     """Load the model of a stored revision; UserError where the installed one is another.
 
     Of features that were imported, any is right that gives vectors as long, until one is settled on.
     """
-    encoder = load_text_encoder(stored.name)
+    encoder = _installed(stored.name, repr(load_settings().encoders))
     imported, settled = _imported(connection, stored)
     if not imported and encoder.revision != stored.revision:
         raise UserError(

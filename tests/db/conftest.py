@@ -12,6 +12,7 @@ import pytest
 
 from open3dsg.db.connect import connect
 from open3dsg.steps.captions import _speaker
+from open3dsg.store.encoders import _installed
 from tests import miniature as mini
 from tests import open3dsg_files as published
 from tests import toy_encoder
@@ -30,10 +31,11 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_speaker_of_another_test() -> Iterator[None]:
-    """A process keeps who speaks by its name; another test may mean another by it."""
+def _no_encoder_of_another_test() -> Iterator[None]:
+    """A process keeps encoders by their names; another test may mean another by it."""
     yield
     _speaker.cache_clear()
+    _installed.cache_clear()
 
 
 @pytest.fixture
