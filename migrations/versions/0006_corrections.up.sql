@@ -55,3 +55,9 @@ COMMENT ON COLUMN rescan_object.instance_no IS 'its number in this scan; null wh
 COMMENT ON COLUMN rescan_object.t_rescan_reference IS
     '4x4 row-major, maps the object as it stood in the reference scan to where it stands in this one';
 COMMENT ON COLUMN rescan_object.symmetry IS 'as the dataset numbers it: 0 none, 1 by a half, 2 by a quarter turn, 3 any';
+
+-- A scene graph that another program made tells where its objects are, and has no points.
+ALTER TABLE instance
+    DROP CONSTRAINT instance_centroid_m_check,
+    ADD CONSTRAINT instance_centroid_m_check CHECK (point_count = 0 OR centroid_m IS NOT NULL);
+COMMENT ON COLUMN instance.centroid_m IS 'null where nothing says where the instance is';

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from open3dsg.cli.ingest_dsg import ingest_dsg
 from open3dsg.cli.ingest_folder import FOLDER, Chosen, choosing, ingest_folder
 from open3dsg.cli.ingest_rgbd import ingest_rgbd
 from open3dsg.cli.ingest_scenezoo import ingest_scenezoo
@@ -108,5 +109,6 @@ def ingest_3dssg(folder: Path, dataset: str, as_json: bool) -> None:
         run_and_report("annotate", work, names, store=store, jobs=1, as_json=as_json)
 
 
+ingest.add_command(ingest_dsg)
 ingest.add_command(ingest_rgbd)
 ingest.add_command(ingest_scenezoo)

@@ -51,6 +51,18 @@ class Cloud:
 
 
 @dataclass(frozen=True)
+class Box:
+    """Where an instance is, as a source tells that has no points of it: metres, world."""
+
+    centroid_m: Sequence[float]  # 3
+    aabb_min_m: Sequence[float] | None = None  # 3
+    aabb_max_m: Sequence[float] | None = None
+    obb_centre_m: Sequence[float] | None = None
+    obb_axes: Sequence[float] | None = None  # 3x3 row-major, a unit axis a row
+    obb_lengths_m: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
 class Subgraph:
     """One training unit of 3DSSG: object numbers with their labels, and directed labelled relations."""
 
@@ -82,3 +94,4 @@ class Scan:
     reference: str | None = None  # name of the reference scan, where this one is a rescan
     T_reference_scan: NDArray[np.float64] | None = None  # (4, 4), maps this scan into its reference
     problems: Sequence[Problem] = field(default_factory=tuple)
+    boxes: Mapping[int, Box] = field(default_factory=dict)  # by instance number, where there is no cloud

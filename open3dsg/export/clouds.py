@@ -1,4 +1,4 @@
-"""Points of a scan as files that other programs read: PLY for viewers, NPZ for numpy."""
+"""Points of a scan as files that other programs read: PLY and GLB for viewers, NPZ for numpy."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from open3dsg.datasets.scan import BACKGROUND
+from open3dsg.db.queries import execute
 from open3dsg.errors import UserError
 from open3dsg.export.files import check_folder, whole_file
+from open3dsg.export.glb import write_glb_points
 from open3dsg.export.hits import hit_colours, paint_hits
 from open3dsg.store.cloud import read_cloud
-from open3dsg.store.instances import check_instances, read_labels
+from open3dsg.store.instances import check_instances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from open3dsg.datasets.scan import Cloud
     from open3dsg.store.scans import StoredScan
 
-Colours = Literal["photo", "instance"]
+Colours = Literal["photo", "instance", "label"]
 
 # Readers of PLY refuse header lines of more than a kilobyte; a letter can take twelve bytes in one.
 _COMMENT_LETTERS = 60
@@ -42,8 +44,8 @@ class LabelledCloud:
 
 def check_cloud_file(path: Path) -> None:
     """Raise UserError where `write_cloud_file` could not write `path`: for its ending, or its folder."""
-    if path.suffix.lower() not in (".ply", ".npz"):
-        raise UserError(f"{path}: the ending says the format: name the file .ply or .npz")
+    if path.suffix.lower() not in (".ply", ".npz", ".glb"):
+        raise UserError(f"{path}: the ending says the format: name the file .ply, .npz or .glb")
     check_folder(path)
 
 
@@ -57,14 +59,15 @@ def read_labelled_cloud(
 ) -> LabelledCloud:
     """Read the points of a scan: all, without the background, or those of some `instances`.
 
-    `colours` are those of the scan, or one an instance, the same whichever points are asked for. Raises
-    UserError for a scan without points and for an instance that it lacks or that has none.
+    Labels are as people corrected them. `colours` are those of the scan, or one an instance or label, the
+    same whichever points are asked for. Raises UserError for a scan without points and for an instance that
+    it lacks or that has none.
     """
     cloud = read_cloud(connection, scan.scan_id, scan.name)
-    labels = read_labels(connection, scan)
+    labels = dict(execute(connection, "export_labels", {"scan_id": scan.scan_id}).fetchall())
     check_instances(scan, labels, instances, cloud)
-    if colours == "instance":
-        cloud = replace(cloud, rgb=paint_hits(cloud, hit_colours(list(labels))))
+    if colours != "photo":
+        cloud = replace(cloud, rgb=paint_hits(cloud, instance_colours(labels, colours)))
     if instances or instances_only:
         kept = np.isin(cloud.instance, instances) if instances else cloud.instance != BACKGROUND
         if not kept.any():
@@ -74,16 +77,28 @@ def read_labelled_cloud(
     return LabelledCloud(cloud, {number: labels[number] for number in present if number != BACKGROUND})
 
 
+def instance_colours(labels: Mapping[int, str], of: Colours) -> Mapping[int, tuple[int, int, int]]:
+    """Return the colour of each instance, given its label: that of its label, else one of its own."""
+    if of != "label":
+        return hit_colours(list(labels))
+    kinds = {label: place for place, label in enumerate(sorted(set(labels.values())))}
+    colours = hit_colours(list(kinds.values()))
+    return {number: colours[kinds[label]] for number, label in labels.items()}
+
+
 def write_cloud_file(path: Path, points: LabelledCloud) -> None:
     """Write points in the format that the ending of `path` names.
 
     Raises UserError for another ending, and where the file cannot be written; nothing half-written stays.
     """
     check_cloud_file(path)
-    if path.suffix.lower() == ".ply":
-        write_ply(path, points.cloud, points.labels)
-    else:
-        write_npz(path, points)
+    match path.suffix.lower():
+        case ".ply":
+            write_ply(path, points.cloud, points.labels)
+        case ".glb":
+            write_glb_points(path, points.cloud, points.labels)
+        case _:
+            write_npz(path, points)
 
 
 def write_ply(path: Path, cloud: Cloud, labels: Mapping[int, str] | None = None) -> None:

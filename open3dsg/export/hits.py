@@ -22,14 +22,22 @@ if TYPE_CHECKING:
 
 # Paul Tol's bright scheme (SRON/EPS/TN/09-002): told apart by colour-blind people too.
 _PALETTE = ("#EE6677", "#4477AA", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#EE7733", "#009988")
+_MOST = 8000  # `_colours` has some 9,300 that differ, and no end
 
 
 def hit_colours(instances: Sequence[int]) -> Mapping[int, tuple[int, int, int]]:
-    """Give each instance a colour of its own, in the order of the hits: the palette, then hues between."""
+    """Give each instance a colour of its own, in the order of the hits: the palette, then hues between.
+
+    After 8,000 instances colours come again.
+    """
     colours: dict[int, tuple[int, int, int]] = {}
+    taken: set[tuple[int, int, int]] = set()
     fresh = _colours()
     for instance in dict.fromkeys(instances):
-        colours[instance] = next(colour for colour in fresh if colour not in colours.values())
+        if len(taken) == _MOST:
+            taken, fresh = set(), _colours()
+        colours[instance] = next(colour for colour in fresh if colour not in taken)
+        taken.add(colours[instance])
     return colours
 
 

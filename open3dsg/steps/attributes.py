@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from open3dsg.datasets.scan import Problem
 from open3dsg.db import ledger
 from open3dsg.db.queries import execute, fetch_value
-from open3dsg.db.terms import term_ids, terms_in_use
+from open3dsg.db.terms import check_term, term_ids, terms_in_use
 from open3dsg.steps.summary import Summary
 from open3dsg.store.scans import find_scan
 
@@ -55,6 +55,12 @@ def write_attributes(
             problems = [*found.problems, *_without_instance(scan, found, there)]
             ledger.record(connection, scan_id, _entry(found), counts, problems)
     return Summary(counts, problems)
+
+
+def check_attributes(found: ScanAttributes | None) -> None:
+    """Raise UserError for a word that the store cannot hold."""
+    for _number, _kind, word in () if found is None else found.rows:
+        check_term(word, "an attribute")
 
 
 def drop_attributes(connection: Connection[Any], scan_id: int) -> None:

@@ -9,6 +9,7 @@ from open3dsg.db.queries import execute
 from open3dsg.errors import UserError
 from open3dsg.steps import attributes, captions, graph, ingest, masks, observe
 from open3dsg.steps.features import nodes, pairs
+from open3dsg.steps.ingest_dsg import GRAPHS
 from open3dsg.store.captions import CAPTIONS
 from open3dsg.store.geometry import MASKS
 from open3dsg.store.graphs import FULL
@@ -137,6 +138,8 @@ def _state(done: Mapping[str, Any]) -> State:
 
 
 def _missing(status: ScanStatus, layout: str) -> str | None:
+    if layout == GRAPHS:
+        return None  # it has neither points nor frames: there is nothing more to be done
     if status.row["points"] is None:
         return f"geometry: open3dsg ingest {layout} ROOT"
     if status.state("ingest") == "stale":

@@ -89,7 +89,7 @@ def test_a_cloud_without_points_or_labels_is_a_file_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["room", "room.obj", "room.ply.gz", ".ply"])
 def test_another_ending_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=r"\.ply or \.npz"):
+    with pytest.raises(UserError, match=r"name the file \.ply, \.npz or \.glb"):
         check_cloud_file(Path(name))
 
 

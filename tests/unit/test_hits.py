@@ -28,6 +28,12 @@ def test_colours_are_unique_over_several_rounds() -> None:
     assert next(iter(colours)) == 5
 
 
+def test_more_instances_than_there_are_colours_have_one_each() -> None:
+    colours = hit_colours(range(20_000))
+    assert len(colours) == 20_000
+    assert len(set(list(colours.values())[:8000])) == 8000
+
+
 def test_only_hits_are_coloured() -> None:
     painted = paint_hits(cloud(), {8: (10, 200, 30)})
     assert (painted[40:] == (10, 200, 30)).all()

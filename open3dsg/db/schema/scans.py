@@ -223,13 +223,13 @@ instance = Table(
     Column("instance_no", Integer, primary_key=True, comment="the dataset's own number"),
     Column("label_id", Integer, ForeignKey("term.term_id"), nullable=False),
     Column("point_count", Integer, nullable=False),
-    Column("centroid_m", ARRAY(Double), comment="null where the instance has no points"),
+    Column("centroid_m", ARRAY(Double), comment="null where nothing says where the instance is"),
     Column("aabb_min_m", ARRAY(Double)),
     Column("aabb_max_m", ARRAY(Double)),
     Column("obb_centre_m", ARRAY(Double)),
     Column("obb_axes", ARRAY(Double), comment="3x3 row-major, a unit axis a row"),
     Column("obb_lengths_m", ARRAY(Double)),
-    CheckConstraint("(point_count = 0) = (centroid_m IS NULL)", name="centroid_m"),
+    CheckConstraint("point_count = 0 OR centroid_m IS NOT NULL", name="centroid_m"),
     Index(None, "label_id"),
 )
 
