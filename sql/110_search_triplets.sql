@@ -145,8 +145,9 @@ DECLARE
                                 THEN format('node_feature n WHERE n.encoder_id = %s', known.encoder_id) END;
     names constant text[] := ARRAY['subject', 'object'];
     -- Of subject and object, in this order:
-    depth integer[] := array_fill(coalesce(nullif(current_setting('open3dsg.triplet_depth', true), '')::integer, 250),
-                                  ARRAY[2]);
+    depth integer[] := array_fill(
+        greatest(coalesce(nullif(current_setting('open3dsg.triplet_depth', true), '')::integer, 500)
+                 / num_nonnulls(subject, object), 1), ARRAY[2]);
     looked_at integer[] := '{0, 0}';
     nearest double precision[] := '{1, 1}';
     last double precision[] := ARRAY[CASE WHEN subject IS NULL THEN 0 ELSE 1 END, CASE WHEN object IS NULL THEN 0 ELSE 1 END];

@@ -50,6 +50,13 @@ data.add_command(check)
     is_flag=True,
     help="Write OUT/masks/SCAN too: the true instance masks of the photos, to try `open3dsg masks merge` on.",
 )
+@click.option(
+    "--rescans",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="3rscan: later visits to each room, in which some things were moved, taken away or are new.",
+)
 @json_option
 def synth(
     out: Path,
@@ -60,6 +67,7 @@ def synth(
     zip_sequences: bool,
     sens: bool,
     masks: bool,
+    rescans: int,
     as_json: bool,
 ) -> None:
     """Furnish rooms, film them, and write them to OUT as the true files of a dataset.
@@ -68,20 +76,21 @@ def synth(
     """
     from open3dsg.datasets.synth.write import write_rooms
 
-    files = _layout(layout, zip_sequences, sens, masks)
+    files = _layout(layout, zip_sequences, sens, masks, rescans)
     with progress("rooms", scans) as advance:
         summary = write_rooms(out, files, scans=scans, seed=seed, frames=frames, report=advance)
     if as_json:
         print_json(summary)
         return
+    visits = f"{scans} rooms" + (f" in {summary.scans} scans" if rescans else "")
     click.echo(
-        f"{out}: {summary.scans} rooms with {summary.instances} objects of {len(summary.labels)} categories,"
+        f"{out}: {visits} with {summary.instances} objects of {len(summary.labels)} categories,"
         f" {summary.frames} frames, {summary.points:,} points"
         + (f", {summary.relationships} relations" if summary.relationships else "")
     )
 
 
-def _layout(layout: str, zip_sequences: bool, sens: bool, masks: bool) -> Layout:
+def _layout(layout: str, zip_sequences: bool, sens: bool, masks: bool, rescans: int) -> Layout:
     """Make the layout of these options. Raises UserError for one that the layout does not have."""
     from open3dsg.datasets.synth.write_3rscan import ThreeRScanLayout
     from open3dsg.datasets.synth.write_scannet import ScanNetLayout
@@ -89,7 +98,9 @@ def _layout(layout: str, zip_sequences: bool, sens: bool, masks: bool) -> Layout
     if layout == "scannet":
         if zip_sequences:
             raise UserError("--zip: ScanNet's frames come in no archive; leave it out, or use --sens")
+        if rescans:
+            raise UserError("--rescans: ScanNet does not say how its visits lie to each other; leave it out")
         return ScanNetLayout(sens, masks)
     if sens:
         raise UserError("--sens: 3RScan has no .sens files; leave it out, or add --layout scannet")
-    return ThreeRScanLayout(zip_sequences, masks)
+    return ThreeRScanLayout(zip_sequences, masks, rescans)

@@ -1,7 +1,8 @@
 """3RScan (Wald et al., ICCV 2019) with the scene graphs of 3DSSG (Wald et al., CVPR 2020).
 
     ROOT/
-      3RScan.json                              splits, rescans and their transforms     (rescans.py)
+      3RScan.json                              splits, rescans and their transforms,    (rescans.py,
+                                                 what changed between visits             rescan_objects.py)
       train_scans.txt, validation_scans.txt    scan names, one a line: where such a file is there, it and not
         or val_scans.txt, test_scans.txt         3RScan.json says which scans its split has; also read from
                                                  ANNOTATIONS
@@ -44,6 +45,7 @@ from open3dsg.datasets.attributes import ScanAttributes, find_objects, read_attr
 from open3dsg.datasets.files import readable, unchanged
 from open3dsg.datasets.layouts import WordList, open_reader
 from open3dsg.datasets.paths import check_scan_name
+from open3dsg.datasets.rescan_objects import RescanChanges
 from open3dsg.datasets.rescans import Visit, read_visits
 from open3dsg.datasets.scan import BACKGROUND, Cloud, Problem, Scan
 from open3dsg.datasets.segments import read_groups
@@ -146,6 +148,14 @@ class ThreeRScan:
         Raises BadFileError where that file cannot be read.
         """
         return self.attributes.get(name)
+
+    def changes_of(self, name: str) -> RescanChanges | None:
+        """Return what is said of objects of the rescan `name`, or None where it is not known as a rescan.
+
+        Raises BadFileError where `3RScan.json` cannot be read.
+        """
+        visit = self._visits.get(name)
+        return visit.changes if visit else None
 
     def word_lists(self) -> Sequence[WordList]:
         """Return the classes and predicates of the annotations."""

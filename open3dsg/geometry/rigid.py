@@ -7,6 +7,16 @@ from numpy.typing import NDArray
 
 from open3dsg.geometry.checks import check_array
 
+_DUST = 1e-12  # far below what a file or a measurement carries, in metres as in cosines
+
+
+def without_dust(transform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `transform` with 0 for numbers below 1e-12.
+
+    Products of far smaller ones underflow, which PostgreSQL takes for an error.
+    """
+    return np.where(np.abs(transform) < _DUST, 0.0, transform)
+
 
 def is_rigid(transform: NDArray[np.float64], tolerance: float = 1e-3) -> bool:
     """Tell whether `transform`, (4, 4) float64, is finite, a proper rotation and a translation.

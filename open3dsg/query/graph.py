@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from open3dsg.db.queries import execute, fetch_value
@@ -12,7 +12,7 @@ from open3dsg.store.predictions import find_prediction
 from open3dsg.store.scans import find_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from psycopg import Connection
 
@@ -103,7 +103,7 @@ def read_graph(
         graph["scan"],
         graph["prediction"],
         tuple(_node(node) for node in graph["nodes"]),
-        tuple(GraphEdge(**edge) for edge in graph["edges"]),
+        tuple(GraphEdge(**_floats(edge, ("similarity", "distance_m"))) for edge in graph["edges"]),
     )
 
 
@@ -124,10 +124,20 @@ def read_edges(
         return tuple(GraphEdge(*row) for row in execute(connection, "scene_edges", asked))
 
 
+_OF_NODES = ("similarity", *(f.name for f in fields(GraphNode) if f.name.endswith("_m")), "obb_axes")
+
+
 def _node(told: dict[str, Any]) -> GraphNode:
     """Return a node out of JSON, whose lists become tuples."""
-    parts: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+    attributes = {kind: tuple(words) for kind, words in told["attributes"].items()}
+    return GraphNode(**{**_floats(told, _OF_NODES), "attributes": attributes})
+
+
+def _floats(told: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return what JSON tells with floats at `names`: 2.0 comes out of jsonb as 2."""
+    numbers = {
+        name: tuple(map(float, value)) if isinstance(value, list) else float(value)
+        for name in names
+        if (value := told[name]) is not None
     }
-    parts["attributes"] = {kind: tuple(words) for kind, words in told["attributes"].items()}
-    return GraphNode(**parts)
+    return told | numbers

@@ -1,7 +1,8 @@
 """Ingest: a scan into `scan`, `point_block`, `frame` and `instance`; its annotations into `subgraph`.
 
 Geometry and annotations are two entries of the ledger: 3DSSG's annotations cover scans whose geometry is not
-at hand, and either may come first. What is said of single instances is a third, see `attributes`.
+at hand, and either may come first. What is said of single instances is a third, see `attributes`, and what
+is said of the objects of a rescan a fourth, see `rescans`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from open3dsg.db.queries import execute, fetch_value
 from open3dsg.db.terms import term_ids, terms_in_use
 from open3dsg.errors import BadFileError, UserError
 from open3dsg.steps.attributes import STEP as ATTRIBUTES
-from open3dsg.steps.attributes import lacks_attributes, write_attributes
+from open3dsg.steps.attributes import check_attributes, lacks_attributes, write_attributes
 from open3dsg.steps.graph import STEP as GRAPH
 from open3dsg.steps.graph import SUBGRAPHS
+from open3dsg.steps.rescans import changes_of, lacks_changes, write_changes
 from open3dsg.steps.summary import Summary
-from open3dsg.store.geometry import Written, write_geometry
+from open3dsg.store.corrections import corrections_left, count_corrections, drop_corrections
+from open3dsg.store.geometry import Written, write_boxes, write_geometry
 from open3dsg.store.predictions import PREDICT
 from open3dsg.store.scans import check_name
 from open3dsg.store.vocabularies import add_word_lists
@@ -82,9 +85,14 @@ class Ingest:
         if not self.parts(connection, scan):
             return Summary(skipped=True)
         found = self.reader.attributes_of(scan)  # first: where it cannot be read, nothing is written
+        check_attributes(found)
+        changes = changes_of(self.reader, scan)
         summary = Summary(skipped=True)
         if self.force or not self._is_read(connection, scan):
             summary = write_scan(connection, self.reader.read(scan), self)
+        if changes is not None:
+            written = write_changes(connection, self.dataset, scan, changes, force=self.force)
+            summary = summary.and_then(written)
         if found is None:
             return summary
         return summary.and_then(write_attributes(connection, self.dataset, scan, found, force=self.force))
@@ -101,7 +109,9 @@ class Ingest:
             return [None]
         if not self.force:
             if self._is_read(connection, scan):
-                lacking = lacks_attributes(connection, scan_id, self.reader.attributes_of(scan))
+                lacking = lacks_attributes(
+                    connection, scan_id, self.reader.attributes_of(scan)
+                ) or lacks_changes(connection, scan_id, changes_of(self.reader, scan))
                 return [None] if lacking else []
             if not self.replace:
                 for entry in self.entries(scan):
@@ -192,11 +202,13 @@ def _write(
     counts: dict[str, int] = {}
     with ledger.scan_lock(connection, step.dataset, scan.name), connection.transaction():
         scan_id = _scan_row(connection, scan, dataset_id)
+        corrections = count_corrections(connection, scan_id)
         told: Sequence[Problem] = scan.problems
         for entry in step.entries(scan.name):
             if not step.force and ledger.chunks_done(connection, scan_id, entry):
                 continue
             if entry.step == "ingest":
+                _drop_corrections_of_masks(connection, scan_id)
                 written = write_geometry(connection, scan_id, scan, ids, DOWNSTREAM)
             else:
                 _check_own_instances(connection, scan_id, scan.name)
@@ -211,7 +223,15 @@ def _write(
             ledger.mark_stale(connection, scan_id, [ATTRIBUTES])
         named = {"scan_id": scan_id, "named": list(scan.labels), "whole": scan.cloud is not None}
         execute(connection, "instance_drop_unnamed", named)
+        if counts:
+            counts.update(corrections_left(connection, scan_id, corrections))
     return Summary(counts, scan.problems if counts else (), skipped=not counts)
+
+
+def _drop_corrections_of_masks(connection: Connection[Any], scan_id: int) -> None:
+    """Drop what people said of instances merged from masks, before those of the dataset get their numbers."""
+    if fetch_value(connection, "has_instances_of_masks", {"scan_id": scan_id}):
+        drop_corrections(connection, scan_id)
 
 
 def _texts(scan: Scan) -> set[str]:
@@ -281,6 +301,9 @@ def _write_annotations(
     ]
     triples = [(graph.number, *triple) for graph in scan.subgraphs for triple in graph.relationships]
     objects = {number: ids[label] for _graph, number, label in members}
+    counts = {}
+    if scan.boxes:
+        counts["boxes"] = write_boxes(connection, scan_id, scan.boxes, objects)
     execute(
         connection,
         "instance_add_without_geometry",
@@ -301,4 +324,4 @@ def _write_annotations(
         {**key, "subject_no": "int4", "object_no": "int4", "predicate_id": "int4"},
         [(scan_id, graph, a, b, ids[name]) for graph, a, b, name in triples],
     )
-    return {"subgraphs": len(rows), "objects": len(members), "triples": len(triples)}
+    return counts | {"subgraphs": len(rows), "objects": len(members), "triples": len(triples)}

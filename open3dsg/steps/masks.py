@@ -21,6 +21,7 @@ from open3dsg.steps.attributes import drop_attributes
 from open3dsg.steps.ingest import DOWNSTREAM
 from open3dsg.steps.summary import Summary
 from open3dsg.store.cloud import read_cloud
+from open3dsg.store.corrections import corrections_left, count_corrections, drop_corrections
 from open3dsg.store.frames import read_frames
 from open3dsg.store.geometry import MASKS, write_geometry
 from open3dsg.store.scans import find_scan
@@ -169,9 +170,12 @@ def _write(connection: Connection[Any], scan: StoredScan, merged: _Merged, entry
         ids = term_ids(connection, [LABEL])
         with connection.transaction():
             drop_attributes(connection, scan.scan_id)
+            corrections = count_corrections(connection, scan.scan_id)
+            drop_corrections(connection, scan.scan_id)
             written = write_geometry(connection, scan.scan_id, whole, ids, DOWNSTREAM)
             ledger.record(connection, scan.scan_id, entry, merged.counts, merged.problems)
-    changes = {name: count for name, count in written.changes.items() if count}
+            left = corrections_left(connection, scan.scan_id, corrections)
+    changes = {name: count for name, count in {**written.changes, **left}.items() if count}
     return Summary({**merged.counts, **changes}, merged.problems)
 
 

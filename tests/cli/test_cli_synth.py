@@ -17,6 +17,7 @@ NO_DATABASE = "postgresql://nobody@localhost:1/none"
         (("--layout", "scannet", "--zip"), "error: --zip: "),
         (("--sens",), "error: --sens: "),
         (("--layout", "scannet", "--scans", 10_001), "error: --scans: "),
+        (("--layout", "scannet", "--rescans", 1), "error: --rescans: "),
     ],
 )
 def test_an_option_that_does_not_fit_the_layout_is_refused(

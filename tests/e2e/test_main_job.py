@@ -100,16 +100,27 @@ def test_the_demo_runs_and_runs_again(tmp_path: Path) -> None:
     assert "ingest: 0 done, 10 already done, 0 failed" in done.stdout
 
 
-def test_documented_sql_runs(rooms_store: Store) -> None:
-    blocks = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8").split("```sql\n")[1:]
+def say_what_is_annotated(store: Store) -> None:
+    """Have corrections that change nothing: a label, and a relation, as they are annotated."""
+    with psycopg.connect(store.url) as connection:
+        query = b"SELECT scan, subject, subject_label, predicate, object FROM v_relationship LIMIT 1"
+        [(scan, subject, label, predicate, target)] = connection.execute(query).fetchall()
+    store.run("correct", "label", scan, str(subject), label)
+    store.run("correct", "relation", scan, str(subject), predicate, str(target))
+
+
+@pytest.mark.parametrize(("page", "least"), [("sql.md", 16), ("corrections.md", 2)])
+def test_documented_sql_runs(rooms_store: Store, page: str, least: int) -> None:
+    blocks = (ROOT / "docs" / page).read_text(encoding="utf-8").split("```sql\n")[1:]
     rooms_store.run("query", "nodes", "chair", "-k", "1")  # so that the word has an embedding
+    say_what_is_annotated(rooms_store)
     statements = [
         statement.strip()
         for block in blocks
         for statement in block.split("```")[0].split(";\n")
         if statement.strip()
     ]
-    assert len(statements) >= 9
+    assert len(statements) >= least
     with psycopg.connect(rooms_store.url) as connection:
         for statement in statements:
             rows = connection.execute(statement.encode()).fetchall()

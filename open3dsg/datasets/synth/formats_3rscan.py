@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from open3dsg.datasets.synth.revisit import Revisit
     from open3dsg.datasets.synth.room import Box, Instance
     from open3dsg.datasets.synth.scanned import ScannedMesh
     from open3dsg.geometry.pixels import PixelGrid
@@ -145,6 +146,25 @@ def write_textured_obj(folder: Path, mesh: ScannedMesh) -> None:
     maps = f"map_Ka {_TEXTURE}\nmap_Kd {_TEXTURE}\n"
     text = f"newmtl default\n{shade}\nnewmtl mesh.refined_0\n{shade}{maps}\n"
     (folder / _MATERIAL).write_bytes(text.encode())
+
+
+def rescan_of(name: str, seen: Revisit) -> dict[str, Any]:
+    """Entry of 3RScan.json for a later visit; matrices run down their columns."""
+    return {
+        "reference": name,
+        "transform": seen.T_reference_scan.T.ravel().tolist(),
+        "rigid": [
+            {
+                "instance_reference": number,
+                "instance_rescan": number,
+                "symmetry": 0,
+                "transform": T_rescan_reference.T.ravel().tolist(),
+            }
+            for number, T_rescan_reference in seen.moved.items()
+        ],
+        "nonrigid": [],
+        "removed": list(seen.removed),
+    }
 
 
 def segments_of(mesh: ScannedMesh) -> dict[str, Any]:

@@ -100,11 +100,11 @@ class Plan:
         mesh = shape.mesh.moved(yaw, at)
         boxes = mesh.part_boxes()
         obstacles = self._boxes if may_block else self._boxes + self._blocking(boxes)
-        if not self._inside(boxes) or _overlap(boxes, obstacles):
+        if not self._inside(boxes) or overlap(boxes, obstacles):
             return None
         if front:
             zone = self._front_zone(shape, at, yaw, front)
-            if _overlap(zone, self._boxes):
+            if overlap(zone, self._boxes):
                 return None
             self._kept_free.append(zone)
         placed = Placed(len(self.placed), shape, at, yaw, mesh, support)
@@ -265,7 +265,7 @@ class Plan:
         return self.put(shape, (x, y, self.height - 0.001), 0.0, 5)
 
 
-def _overlap(boxes: NDArray[np.float64], others: Sequence[NDArray[np.float64]]) -> bool:
+def overlap(boxes: NDArray[np.float64], others: Sequence[NDArray[np.float64]]) -> bool:
     """Whether any of `boxes` (P, 2, 3) overlaps any of `others`, each (Q, 2, 3), by more than a touch."""
     if not others:
         return False

@@ -69,6 +69,9 @@ class Written:
     points: int
     subgraphs: list[dict[str, Any]] = field(default_factory=list)
     objects: list[dict[str, Any]] = field(default_factory=list)
+    rescans: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # of later visits; the sums above hold these too
 
 
 class Layout(Protocol):
@@ -151,9 +154,10 @@ def write_rooms(
             report(order.name)
         layout.write_metadata(out, written)
         shutil.rmtree(out / _UNFINISHED)
+    visits = sum(1 + len(scan.rescans) for scan in written)
     return SynthSummary(
-        scans=scans,
-        frames=scans * frames,
+        scans=visits,
+        frames=visits * frames,
         instances=sum(len(scan.labels) for scan in written),
         seen=sum(scan.seen for scan in written),
         points=sum(scan.points for scan in written),

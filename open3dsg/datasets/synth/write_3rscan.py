@@ -10,14 +10,15 @@
         sequence/ or sequence.zip              _info.txt, frame-000000.color.jpg, .depth.pgm, .pose.txt
       masks/NAME/frame-000000.color.png        with `masks`: see masks.py
 
-3RScan.json is the very last file to be written. Of every five scans one is of the validation split.
+With `rescans` each room is visited again so many times: see revisit.py. 3RScan.json is the very last file to
+be written. Of every five rooms one is of the validation split.
 """
 
 from __future__ import annotations
 
 import uuid
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from open3dsg.datasets.synth import formats_3rscan
@@ -27,6 +28,7 @@ from open3dsg.datasets.synth.masks import MASKS, MaskFolder
 from open3dsg.datasets.synth.path import KEY_EVERY, camera_path
 from open3dsg.datasets.synth.relations import PREDICATES, relations_of
 from open3dsg.datasets.synth.render import Renderer
+from open3dsg.datasets.synth.revisit import revisit
 from open3dsg.datasets.synth.scanned import scan_mesh
 from open3dsg.datasets.synth.subgraphs import subgraphs_of
 from open3dsg.datasets.synth.write import Order, Sightings, Written, is_held_out
@@ -51,22 +53,48 @@ _CLASS_NUMBERS = {label: line for line, label in enumerate(CLASSES, start=1)}
 
 @dataclass(frozen=True)
 class ThreeRScanLayout:
-    """3RScan's files; sequences as loose files, or each as one archive; masks too."""
+    """3RScan's files; sequences as loose files, or each as one archive; masks and later visits too."""
 
     zip_sequences: bool = False
     masks: bool = False
+    rescans: int = 0  # later visits to each room
 
     @property
     def request(self) -> Mapping[str, Any]:
         """As `Layout` says."""
-        return {"layout": "3rscan", "zip_sequences": self.zip_sequences, "masks": self.masks}
+        return {
+            "layout": "3rscan",
+            "zip_sequences": self.zip_sequences,
+            "masks": self.masks,
+            "rescans": self.rescans,
+        }
 
     def scan_name(self, seed: int, index: int, /) -> str:
         """UUID of scan number `index` of a dataset with `seed`."""
         return str(uuid.uuid5(_NAMES, f"{seed}/{index}"))
 
     def write_scan(self, root: Path, room: Room, order: Order) -> Written:
-        """Write one scan into its folder below `root`."""
+        """Write one room into the folders of its visits below `root`; that of the first comes last."""
+        first = self._write_visit(root, room, order, aligned=room)
+        later = []
+        for visit in range(1, self.rescans + 1):
+            seen = revisit(room, visit)
+            name = str(uuid.uuid5(_NAMES, f"{order.name}/{visit}"))
+            written = self._write_visit(root, seen.room, replace(order, name=name), aligned=seen.aligned)
+            entry = formats_3rscan.rescan_of(name, seen)
+            later.append((written, {"entry": entry, "objects": written.objects}))
+        return replace(
+            first,
+            folders=[folder for written, _ in later for folder in written.folders] + first.folders,
+            labels=first.labels + [label for written, _ in later for label in written.labels],
+            seen=first.seen + sum(written.seen for written, _ in later),
+            points=first.points + sum(written.points for written, _ in later),
+            subgraphs=first.subgraphs + [graph for written, _ in later for graph in written.subgraphs],
+            rescans=[rescan for _, rescan in later],
+        )
+
+    def _write_visit(self, root: Path, room: Room, order: Order, *, aligned: Room) -> Written:
+        """Write one scan into its folder below `root`; `aligned` is the room in the first visit's axes."""
         folder = root / order.name
         masks = MaskFolder(root / MASKS / order.name, room.seed) if self.masks else None
         folders = [*([masks.folder] if masks else []), folder]
@@ -80,7 +108,7 @@ class ThreeRScanLayout:
             sightings = _write_sequence(sink, masks, renderer, poses)
         finally:
             sink.close()
-        subgraphs = subgraphs_of(room, relations_of(room))
+        subgraphs = subgraphs_of(aligned, relations_of(aligned))
         return Written(
             name=order.name,
             split="validation" if is_held_out(order.index) else "train",
@@ -99,12 +127,24 @@ class ThreeRScanLayout:
         for split in ("train", "validation"):
             graphs = [graph for scan in written if scan.split == split for graph in scan.subgraphs]
             write_json(out / f"relationships_{split}.json", {"scans": graphs})
-        objects = [{"scan": scan.name, "objects": scan.objects} for scan in written]
+        objects = []
+        for scan in written:
+            objects.append({"scan": scan.name, "objects": scan.objects})
+            objects += [
+                {"scan": rescan["entry"]["reference"], "objects": rescan["objects"]}
+                for rescan in scan.rescans
+            ]
         write_json(out / "objects.json", {"scans": objects})
-        scans = [
-            {"ambiguity": [], "reference": scan.name, "scans": [], "type": scan.split} for scan in written
+        rooms = [
+            {
+                "ambiguity": [],
+                "reference": scan.name,
+                "scans": [rescan["entry"] for rescan in scan.rescans],
+                "type": scan.split,
+            }
+            for scan in written
         ]
-        write_json(out / "3RScan.json", scans)
+        write_json(out / "3RScan.json", rooms)
 
 
 def _write_annotations(folder: Path, name: str, room: Room, renderer: Renderer) -> int:
