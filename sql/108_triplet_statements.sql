@@ -76,6 +76,11 @@ BEGIN
     END IF;
     FOREACH place IN ARRAY ARRAY['subject', 'object'] LOOP
         IF filters ? (place || '_instance') THEN
+            IF num_nulls(filters #>> ARRAY[place || '_instance', 'scan_id'],
+                         filters #>> ARRAY[place || '_instance', 'instance']) > 0 THEN
+                RAISE EXCEPTION 'the filter %_instance takes {"scan_id": NUMBER, "instance": NUMBER}', place
+                    USING ERRCODE = 'invalid_parameter_value';
+            END IF;
             conditions := conditions || format(
                 ' AND (e.scan_id, e.%s_no) = (%s, %s)', place,
                 (filters -> (place || '_instance') ->> 'scan_id')::bigint,
@@ -232,31 +237,56 @@ COMMENT ON FUNCTION triplet_lookup_v1 IS 'a join that looks rows up by an index,
 CREATE OR REPLACE FUNCTION listed_triplets_statement_v1(edges text, conditions text, nodes text, place text,
                                                         compared_by text)
 RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN format(
-    'WITH edge AS MATERIALIZED (%s), hit AS (%s)'
-    ' SELECT (SELECT max(edge.similarity) FROM edge) AS best_predicate, (SELECT jsonb_agg(hit) FROM hit) AS hits',
-    triplet_candidates_v1(
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $$
+DECLARE
+    other constant text := CASE place WHEN 'subject' THEN 'object' ELSE 'subject' END;
+    both_ends constant boolean := nodes IS NOT NULL;
+    candidates constant text := triplet_candidates_v1(
         'unnest($5, $6, $7) AS own (scan_id, instance_no, similarity)'
         || triplet_lookup_v1(edges, 'e', format('(e.scan_id, e.%s_no) = (own.scan_id, own.instance_no)', place)),
-        conditions, compared_by),
-    triplet_statement_v1(
-        format('edge e CROSS JOIN LATERAL (VALUES (e.own)) AS %s (similarity)', left(place, 1))
-        || coalesce(CASE place
-               WHEN 'subject' THEN triplet_lookup_v1(
-                   triplet_nodes_v1(nodes, 'object'), 'o',
-                   '(o.scan_id, o.instance_no) = (e.scan_id, e.object_no)'
-                   ' AND ($10::double precision IS NULL OR e.own + coalesce(e.similarity, 0) >= $10)')
-               ELSE triplet_lookup_v1(
-                   triplet_nodes_v1(nodes, 'subject'), 's',
-                   '(s.scan_id, s.instance_no) = (e.scan_id, e.subject_no)'
-                   ' AND ($10::double precision IS NULL OR e.own + coalesce(e.similarity, 0) >= $10)') END, ''),
-        '', place = 'subject' OR nodes IS NOT NULL, CASE WHEN compared_by IS NOT NULL THEN 'known' END,
-        place = 'object' OR nodes IS NOT NULL));
+        conditions, compared_by);
+    compared text := format('edge e CROSS JOIN LATERAL (VALUES (e.own)) AS %s (similarity)', left(place, 1));
+BEGIN
+    IF both_ends THEN
+        compared := compared || triplet_lookup_v1(
+            triplet_nodes_v1(nodes, other), left(other, 1),
+            format('(%1$s.scan_id, %1$s.instance_no) = (e.scan_id, e.%2$s_no)'
+                   ' AND ($10::double precision IS NULL OR e.own + coalesce(e.similarity, 0) >= $10)',
+                   left(other, 1), other));
+    END IF;
+    RETURN format(
+        'WITH edge AS MATERIALIZED (%s), hit AS (%s)'
+        ' SELECT (SELECT max(edge.similarity) FROM edge) AS best_predicate, (SELECT jsonb_agg(hit) FROM hit) AS hits',
+        candidates,
+        triplet_statement_v1(compared, '', both_ends OR place = 'subject',
+                             CASE WHEN compared_by IS NOT NULL THEN 'known' END, both_ends OR place = 'object'));
+END
+$$;
 COMMENT ON FUNCTION listed_triplets_statement_v1 IS
     'the best edges at the nodes of the list, which stand at `place`, subject or object, as JSON, and the nearest'
     ' predicate among all edges there; nodes NULL: the other end is not scored. The statement of a round of'
     ' triplets_by_index_v1, for EXPLAIN';
+
+-- By both ends an edge may be found twice, with similarities that differ in the last digit.
+CREATE OR REPLACE FUNCTION best_of_both_v1(hits jsonb, others jsonb, k integer)
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT jsonb_agg(best.hit ORDER BY best.score DESC, best.edge)
+    FROM (
+        SELECT found.edge, (array_agg(found.hit))[1] AS hit, max((found.hit ->> 'score')::double precision) AS score
+        FROM (
+            SELECT hit, ARRAY[hit -> 'scan_id', hit -> 'subject_no', hit -> 'object_no', hit -> 'phrase_id'] AS edge
+            FROM jsonb_array_elements(coalesce(hits, '[]') || coalesce(others, '[]')) AS hit
+        ) AS found
+        GROUP BY found.edge
+        ORDER BY score DESC, found.edge
+        LIMIT k
+    ) AS best
+);
+COMMENT ON FUNCTION best_of_both_v1 IS
+    'the k best of two lists of hits as listed_triplets_statement_v1 gives them, each edge once';
 
 CREATE OR REPLACE FUNCTION nearest_pairs_statement_v1(encoder_id integer, dimension integer, conditions text)
 RETURNS text

@@ -97,7 +97,7 @@ SET hnsw.max_scan_tuples = '400000'
 SET hnsw.scan_mem_multiplier = '64'
 AS $$
 BEGIN
-    PERFORM set_config('hnsw.ef_search', greatest(200, least(1000, depth))::text, true);
+    PERFORM set_config('hnsw.ef_search', greatest(200, least(1000, 2 * depth))::text, true);
     EXECUTE format('SELECT array_agg(n.scan_id ORDER BY n.distance), array_agg(n.instance_no ORDER BY n.distance),'
                    ' array_agg(1 - n.distance ORDER BY n.distance) FROM (%s) AS n',
                    search_nodes_statement_v1(encoder_id, dimension, conditions, by_index))
@@ -108,27 +108,12 @@ $$;
 COMMENT ON FUNCTION triplet_list_v1 IS
     'the `depth` nodes most similar to a query, by the index or without it; fewer: no more pass, or the index gave up';
 
-CREATE OR REPLACE FUNCTION best_of_both_v1(hits jsonb, others jsonb, k integer)
-RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (
-    SELECT jsonb_agg(best.hit ORDER BY best.score DESC, best.place)
-    FROM (
-        SELECT each.hit, (each.hit ->> 'score')::double precision AS score, min(each.place) AS place
-        FROM jsonb_array_elements(coalesce(hits, '[]') || coalesce(others, '[]')) WITH ORDINALITY AS each (hit, place)
-        GROUP BY each.hit
-        ORDER BY score DESC, place
-        LIMIT k
-    ) AS best
-);
-COMMENT ON FUNCTION best_of_both_v1 IS 'the k best of two lists of hits as listed_triplets_statement_v1 gives them';
-
 -- Subjects and objects that are compared are listed by the index over nodes, most similar first. All edges at the first
 -- nodes of a list are looked at, and once both ends of an edge, and its predicate, are compared, its score is known. An
--- edge that was not looked at has no end that is more similar than the last of its list; its predicate is taken to be no
--- more similar than the best among all edges that were looked at. While it could beat the k-th hit, the list that ends
--- with the more similar node is made twice as deep, and the edges at the nodes that are new in it are looked at. No row:
--- it cannot be told at the greatest depth, or the index gave up.
+-- edge that was not looked at has no end that is more similar than the last of its list. Its predicate is taken to be no
+-- more similar than the best of all edges looked at, or where phrases are compared of all phrases. While it could beat
+-- the k-th hit, the list that ends with the more similar node is made twice as deep, and the edges at the nodes that are
+-- new in it are looked at. No row: it cannot be told at the greatest depth, or the index gave up.
 CREATE OR REPLACE FUNCTION triplets_by_index_v1(edges text, conditions text, known encoder, filters jsonb,
                                                 subject halfvec, predicate halfvec, object halfvec, compared_by text,
                                                 phrase_ids integer[], phrases double precision[], k integer)
@@ -140,28 +125,29 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     deepest constant integer := 32000;
+    first constant integer := coalesce(nullif(current_setting('open3dsg.triplet_depth', true), '')::integer, 500);
     scored constant integer := num_nonnulls(subject, predicate, object);
-    nodes constant text := CASE WHEN num_nonnulls(subject, object) = 2
-                                THEN format('node_feature n WHERE n.encoder_id = %s', known.encoder_id) END;
-    names constant text[] := ARRAY['subject', 'object'];
+    listed_ends constant integer := num_nonnulls(subject, object);
+    nodes constant text := CASE listed_ends
+        WHEN 2 THEN format('node_feature n WHERE n.encoder_id = %s', known.encoder_id) END;
     -- Of subject and object, in this order:
-    depth integer[] := array_fill(
-        greatest(coalesce(nullif(current_setting('open3dsg.triplet_depth', true), '')::integer, 500)
-                 / num_nonnulls(subject, object), 1), ARRAY[2]);
+    statements constant text[] := ARRAY[
+        listed_triplets_statement_v1(edges, conditions, nodes, 'subject', compared_by),
+        listed_triplets_statement_v1(edges, conditions, nodes, 'object', compared_by)];
+    node_conditions constant text[] := ARRAY[triplet_node_conditions_v1(filters, 'subject'),
+                                             triplet_node_conditions_v1(filters, 'object')];
+    by_index constant boolean[] := ARRAY[uses_node_index_v1(known.encoder_id, node_conditions[1], false),
+                                         uses_node_index_v1(known.encoder_id, node_conditions[2], false)];
+    depth integer[] := array_fill(greatest(first / listed_ends, 1), ARRAY[2]);
     looked_at integer[] := '{0, 0}';
     nearest double precision[] := '{1, 1}';
-    last double precision[] := ARRAY[CASE WHEN subject IS NULL THEN 0 ELSE 1 END, CASE WHEN object IS NULL THEN 0 ELSE 1 END];
-    statements text[] := ARRAY[listed_triplets_statement_v1(edges, conditions, nodes, 'subject', compared_by),
-                               listed_triplets_statement_v1(edges, conditions, nodes, 'object', compared_by)];
-    node_conditions text[] := ARRAY[triplet_node_conditions_v1(filters, 'subject'),
-                                    triplet_node_conditions_v1(filters, 'object')];
-    by_index boolean[] := ARRAY[uses_node_index_v1(known.encoder_id, node_conditions[1], false),
-                                uses_node_index_v1(known.encoder_id, node_conditions[2], false)];
+    last double precision[] := ARRAY[num_nonnulls(subject), num_nonnulls(object)];
     place integer := CASE WHEN subject IS NULL THEN 2 ELSE 1 END;
     listed record;
     found record;
     hits jsonb;
-    best_predicate double precision := CASE WHEN predicate IS NULL THEN 0 ELSE (SELECT max(s) FROM unnest(phrases) AS s) END;
+    best_predicate double precision := CASE WHEN predicate IS NULL THEN 0
+                                            ELSE (SELECT max(s) FROM unnest(phrases) AS s) END;
     needed double precision;  -- the sum of the similarities of the k-th hit; null while there are fewer
 BEGIN
     LOOP
@@ -171,7 +157,7 @@ BEGIN
             INTO found
             USING subject, predicate, object, k, listed.scan_ids[looked_at[place] + 1:],
                   listed.instance_nos[looked_at[place] + 1:], listed.similarities[looked_at[place] + 1:],
-                  phrase_ids, phrases, needed - CASE WHEN nodes IS NULL THEN 0 ELSE nearest[3 - place] END;
+                  phrase_ids, phrases, needed - nearest[3 - place];
         hits := best_of_both_v1(hits, found.hits, k);
         needed := scored * (hits -> (k - 1) ->> 'score')::double precision;
         best_predicate := greatest(best_predicate, found.best_predicate);
@@ -183,7 +169,7 @@ BEGIN
         nearest[place] := listed.similarities[1];
         last[place] := listed.similarities[depth[place]];
         EXIT WHEN needed >= last[1] + last[2] + best_predicate;
-        IF num_nonnulls(subject, object) = 2 THEN
+        IF listed_ends = 2 THEN
             place := CASE WHEN last[1] >= last[2] THEN 1 ELSE 2 END;
         END IF;
         IF looked_at[place] > 0 THEN
@@ -202,7 +188,8 @@ COMMENT ON FUNCTION triplets_by_index_v1 IS
     'the k best edges by lists of the most similar subjects and objects; no row where these cannot tell which they are';
 
 CREATE OR REPLACE FUNCTION best_triplets_v1(source text, ids integer[], filters jsonb, known encoder, nodes text,
-                                            words encoder, subject halfvec, predicate halfvec, object halfvec, k integer)
+                                            words encoder, subject halfvec, predicate halfvec, object halfvec,
+                                            k integer)
 RETURNS TABLE (scan_id bigint, subject_no integer, object_no integer, phrase_id integer,
                subject_similarity double precision, predicate_similarity double precision,
                object_similarity double precision, score double precision, place bigint)

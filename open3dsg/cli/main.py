@@ -66,7 +66,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "open3dsg.cli.jobs", "jobs", "Share steps out over workers, on this machine and on others."
     ),
     "worker": LazyCommand("open3dsg.cli.worker", "worker", "Do what waits in the queue, until Ctrl-C."),
-    "scans": LazyCommand("open3dsg.cli.scans", "scans", "List, relabel, move and delete scans."),
+    "scans": LazyCommand("open3dsg.cli.scans", "scans", "List, relabel, move, copy and delete scans."),
     "vocab": LazyCommand(
         "open3dsg.cli.vocab", "vocab", "Keep lists of classes and predicates with their embeddings."
     ),
@@ -86,8 +86,23 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "show",
         "Draw instances on photos, list those that no photo shows, and how they relate.",
     ),
+    "correct": LazyCommand(
+        "open3dsg.cli.correct",
+        "correct",
+        "Correct labels and relations, list what was corrected, and take it back.",
+    ),
+    "view": LazyCommand(
+        "open3dsg.cli.view",
+        "view",
+        "Show scans, their graphs and the answers to questions in a browser, until Ctrl-C.",
+    ),
     "export": LazyCommand(
         "open3dsg.cli.export", "export", "Write what the store holds to files that other programs read."
+    ),
+    "mcp": LazyCommand(
+        "open3dsg.cli.mcp",
+        "mcp",
+        "Let agents ask the store by the Model Context Protocol; nothing can be changed.",
     ),
 }
 

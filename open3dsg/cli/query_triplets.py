@@ -113,7 +113,7 @@ def path(slots: tuple[str, ...], as_json: bool, **options: Any) -> None:
     _search_and_print(chain, as_json, options)
 
 
-@click.command(epilog='Example: open3dsg query "the mug on the desk near the window"')
+@click.command(epilog='Example: open3dsg query phrase "the mug on the desk near the window"')
 @click.argument("text", metavar="PHRASE")
 @_where_options
 @json_option
@@ -121,7 +121,7 @@ def phrase(text: str, as_json: bool, **options: Any) -> None:
     """Find what PHRASE describes, and tell how it was read: the mug on the desk near the window.
 
     A relation is of the thing before it; behind a comma or "and", of the first thing. A phrase without a
-    relation, such as "a red chair", finds objects.
+    relation, such as "a red chair", finds objects. The word `phrase` may be left out.
     """
     from open3dsg.query.paths import chain_of
     from open3dsg.query.phrases import read_phrase

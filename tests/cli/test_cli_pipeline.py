@@ -44,7 +44,10 @@ def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
 
 def test_each_step_says_what_it_did_and_skips_it_the_next_time(steps: dict[str, Done]) -> None:
     for name, counts in (
-        ("ingest", "frames 12, instances 12, objects 4, points 960, subgraphs 1, triples 4"),
+        (
+            "ingest",
+            "frames 12, instances 12, objects 4, points 960, rescan_objects 0, subgraphs 1, triples 4",
+        ),
         ("observe", "frames 12, observations 48"),
         (
             "dump",
@@ -251,7 +254,7 @@ def test_two_processes_write_what_one_writes(
             found.append(content(connection))
     assert found[0] == found[1]
     tables = ("instance", "observation", "node_feature", "ledger")
-    assert [len(found[0][table]) for table in tables] == [12, 48, 12, 10]
+    assert [len(found[0][table]) for table in tables] == [12, 48, 12, 11]
 
 
 def test_force_does_one_scan_again_and_asks_which(run: Run, root: Path, database: Database) -> None:

@@ -69,8 +69,8 @@ def test_what_a_run_predicted(database: psycopg.Connection[Any], nodes: Nodes) -
     )
     expected = nearest(nodes, 3 * PER_SCAN + 7, same_scan=False)[:9]
     for _ in range(7):  # from the sixth call on, a statement may be planned for any arguments
-        for whose in ({"run": "otter"}, {"encoder": "toy"}):
-            hits = similar_instances(database, "scan3", 7, k=9, **whose)
+        for run, encoder in (("otter", None), (None, "toy")):
+            hits = similar_instances(database, "scan3", 7, k=9, run=run, encoder=encoder)
             assert [(hit.scan, hit.instance) for hit in hits] == expected
 
 

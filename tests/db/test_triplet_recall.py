@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 FILE = Path(__file__).parents[2] / "scripts" / "bench" / "_big_store.py"
 K, QUESTIONS = 10, 12
-# dataset: 90, 8, 1.9 and 0.1 % of the scans; a scan 0.05 %.
+# dataset: 90, 8.9, 1 and 0.1 % of the scans; a scan 0.05 %.
 FILTERS: list[dict[str, Any]] = [
     {},
     {"dataset": "big-0"},

@@ -156,6 +156,19 @@ def test_never_fewer_than_k_where_k_match(database: psycopg.Connection[Any], wor
         assert check(database, world, source, queries, k, {"scan": "scan-3"}) == 1
 
 
+@pytest.mark.parametrize("few", [30, 60])
+def test_an_edge_found_by_both_ends_is_one_hit(
+    database: psycopg.Connection[Any], world: World, few: int
+) -> None:
+    """Chairs are so few that they are listed without the index, other ends by the index."""
+    by_index(database, 100)
+    database.execute(f"SET open3dsg.exact_rows = {few}".encode())
+    subject, object_ = unit(np.random.default_rng(5), 2, NODE_DIMENSION)
+    for filters in ({"subject_label": "chair"}, {"object_label": "chair"}):
+        for source in ("features", "captions", "pairs"):
+            assert check(database, world, source, (subject, None, object_), 20, filters) == 1
+
+
 def test_equal_scores_come_in_one_order(database: psycopg.Connection[Any], world: World) -> None:
     database.execute("UPDATE pair_feature SET embedding = (SELECT embedding FROM pair_feature LIMIT 1)")
     query = (None, np.ones(PAIR_DIMENSION), None)
@@ -278,6 +291,8 @@ def test_plans_use_the_indexes(database: psycopg.Connection[Any], world: World) 
         ("NULL, NULL, NULL, NULL", "k must be at least 1"),
         ("NULL, NULL, NULL, 5, '{\"lable\": 1}'", "unknown filter: lable"),
         ("NULL, NULL, NULL, 5, '{\"within\": [1]}'", "takes six numbers"),
+        ('NULL, NULL, NULL, 5, \'{"subject_instance": {"scan_id": 1}}\'', "subject_instance takes"),
+        ("NULL, NULL, NULL, 5, '{\"object_instance\": 4}'", "object_instance takes"),
         ("NULL, NULL, NULL, 5, prediction => 'none'", "no prediction 'none'"),
     ],
 )

@@ -156,7 +156,14 @@ def test_a_room_is_drawn_from_what_is_stored(store: Database, scan: StoredScan) 
     drawn = room.arrows_of(pairs)
     for (subject, object_), line in zip(pairs, drawn.lines, strict=True):
         for end, instance in zip(line, (subject, object_), strict=True):
-            np.testing.assert_allclose(end, np.array(room.nodes[instance].centroid_m), atol=0.05)
+            node = room.nodes[instance]
+            assert node.centroid_m is not None
+            assert node.aabb_max_m is not None
+            np.testing.assert_allclose(end[:2], node.centroid_m[:2], atol=0.05)
+            assert node.aabb_max_m[2] < end[2] < node.aabb_max_m[2] + 0.1  # where it can be clicked
+    drawn_in = room.by_size(far)
+    assert sorted(np.concatenate([part for _, part in drawn_in]).tolist()) == sorted(far.tolist())
+    assert replace(room, order=room.order[:0]).by_size(room.order[:0]) == []
     for position, look_at in (overview(room), stand_for(room, np.array(room.nodes[2].centroid_m), 0.5)):
         assert position[2] > look_at[2]
 

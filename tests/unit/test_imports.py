@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-LIGHT = ("open3dsg.steps.status", "open3dsg.query.nodes", "open3dsg.jobs.queue")
-HEAVY = ("numba", "scipy", "torch", "transformers", "open3d", "matplotlib", "alembic")
+LIGHT = ("open3dsg.steps.status", "open3dsg.query.nodes", "open3dsg.jobs.queue", "open3dsg.cli.view")
+HEAVY = ("numba", "scipy", "torch", "transformers", "open3d", "matplotlib", "alembic", "viser")
 
 
 def test_light_modules_load_nothing_heavy() -> None:
