@@ -77,7 +77,10 @@ install_environment() {
     echo "$wanted $extras${there:+,$there}" >"$stamp"
 }
 
-install_browser() { need_debian_package chromium command -v chromium; }
+# Without it all else can be tested: those of the viewer skip, and say so.
+install_browser() {
+    (need_debian_package chromium command -v chromium) || say "no chromium: the viewer will not be tested"
+}
 
 # Not into .venv itself: clip wants torchvision, and beside a torch for CPUs that keeps transformers from loading.
 install_openai_clip() {
