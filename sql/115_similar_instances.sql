@@ -11,7 +11,7 @@ AS $$
 DECLARE
     known encoder;
     predicted prediction;
-    ids bigint[] := scans_called_v1(of_scan);
+    own_id bigint := scene_scan_id_v1(of_scan);
     example vector;
     beside integer;
 BEGIN
@@ -21,25 +21,20 @@ BEGIN
     IF k IS NULL OR k < 1 THEN
         RAISE EXCEPTION 'k must be at least 1' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF coalesce(cardinality(ids), 0) <> 1 THEN
-        RAISE EXCEPTION '% scans are called %', coalesce(cardinality(ids), 0),
-            coalesce(quote_literal(of_scan), 'NULL')
-            USING ERRCODE = 'no_data_found', HINT = 'say DATASET/SCAN';
-    END IF;
     -- The nodes of the same scan are left out of more hits: a filter for them would keep the index away.
     IF similar_instances_v1.encoder IS NOT NULL THEN
         known := find_encoder_v1(similar_instances_v1.encoder);
         SELECT f.embedding::vector INTO example FROM node_feature f
-        WHERE (f.scan_id, f.encoder_id, f.instance_no) = (ids[1], known.encoder_id, of_instance);
+        WHERE (f.scan_id, f.encoder_id, f.instance_no) = (own_id, known.encoder_id, of_instance);
         SELECT count(*) INTO beside FROM node_feature f
-        WHERE f.scan_id = ids[1] AND f.encoder_id = known.encoder_id;
+        WHERE f.scan_id = own_id AND f.encoder_id = known.encoder_id;
     ELSE
         predicted := find_prediction_v1(similar_instances_v1.prediction);
         SELECT n.embedding::vector INTO example FROM node_prediction n
         WHERE (n.scan_id, n.prediction_id, n.instance_no)
-              = (ids[1], predicted.prediction_id, of_instance);
+              = (own_id, predicted.prediction_id, of_instance);
         SELECT count(*) INTO beside FROM node_prediction n
-        WHERE n.scan_id = ids[1] AND n.prediction_id = predicted.prediction_id;
+        WHERE n.scan_id = own_id AND n.prediction_id = predicted.prediction_id;
     END IF;
     IF example IS NULL THEN
         RAISE EXCEPTION 'instance % of scan % has nothing to compare by %', of_instance,
@@ -59,8 +54,8 @@ BEGIN
         FROM search_predictions_v1(example, similar_instances_v1.prediction, k + beside, filters) AS s
         WHERE similar_instances_v1.prediction IS NOT NULL
     ) AS n
-    WHERE CASE WHEN same_scan THEN (n.scan_id, n.instance) <> (ids[1], of_instance)
-               ELSE n.scan_id <> ids[1] END
+    WHERE CASE WHEN same_scan THEN (n.scan_id, n.instance) <> (own_id, of_instance)
+               ELSE n.scan_id <> own_id END
     ORDER BY n.similarity DESC, n.scan_id, n.instance
     LIMIT k;
 END

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pgvector import HalfVector
-from scipy.spatial.transform import Rotation
 
 from open3dsg.datasets.synth.write import write_rooms
 from open3dsg.datasets.synth.write_3rscan import ThreeRScanLayout
 from open3dsg.db import ledger
 from open3dsg.db.terms import terms_in_use
 from open3dsg.errors import UserError
-from open3dsg.geometry.rigid import without_dust
 from open3dsg.query.changes import ObjectChange, RelationChange, scan_changes
 from open3dsg.store.corrections import correct_label, correct_relation
 from open3dsg.store.predictions import EdgePrediction, write_predictions
-from tests import miniature as mini
-from tests.db.pipeline import Database, ingest, rows
+from tests.db.pipeline import Database, ingest
 from tests.db.predicted import write_encoder, write_prediction, write_run, write_vocabulary
-from tests.db.visits import Thing, add_scan, annotate, at, inverse, relate, turn
-from tests.scans import edit_json
+from tests.db.visits import Thing, add_scan, annotate, at, inverse, relate, rigid, turn
 
 ROOM = {
     1: Thing("floor", (0.0, 0.0, 0.0)),
@@ -168,100 +163,6 @@ def test_turns_of_symmetric_objects(
     assert told == pytest.approx(degrees, abs=1e-5)
 
 
-@pytest.fixture(scope="module")
-def plain(new_database: Any, template: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection for functions that read no table."""
-    with psycopg.connect(new_database("rigid", template=template), autocommit=True) as connection:
-        yield connection
-
-
-angles = st.floats(-math.pi, math.pi)
-lengths = st.floats(-20, 20).map(lambda metres: round(metres, 6))
-
-
-def rotate(turns: tuple[float, float, float], offset: tuple[float, float, float]) -> NDArray[np.float64]:
-    transform = np.eye(4)
-    transform[:3, :3] = Rotation.from_euler("xyz", turns).as_matrix()
-    transform[:3, 3] = offset
-    return without_dust(transform)
-
-
-rigid = st.builds(rotate, st.tuples(angles, angles, angles), st.tuples(lengths, lengths, lengths))
-
-
-@settings(deadline=None, max_examples=40)
-@given(rigid, rigid, st.tuples(lengths, lengths, lengths), st.sampled_from([0, 1, 2, 3]))
-def test_rigid_transforms_in_sql(
-    plain: psycopg.Connection[Any],
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    point: tuple[float, float, float],
-    symmetry: int,
-) -> None:
-    row = plain.execute(
-        "SELECT rigid_product_v1(%(a)s, %(b)s), rigid_inverse_v1(%(a)s), rigid_point_v1(%(a)s, %(p)s),"
-        " is_rigid_v1(%(a)s), turn_degrees_v1(%(a)s, %(symmetry)s)",
-        {"a": a.ravel().tolist(), "b": b.ravel().tolist(), "p": list(point), "symmetry": symmetry},
-    ).fetchone()
-    assert row is not None
-    np.testing.assert_allclose(np.reshape(row[0], (4, 4)), a @ b, atol=1e-9)
-    np.testing.assert_allclose(np.reshape(row[1], (4, 4)), inverse(a), atol=1e-9)
-    np.testing.assert_allclose(row[2], at(a, point), atol=1e-9)
-    assert row[3]
-    before = np.arange(0, 360, {0: 360, 1: 180, 2: 90, 3: 0.5}[symmetry])
-    turns = Rotation.from_matrix(a[:3, :3]) * Rotation.from_euler("z", before[:, None], degrees=True)
-    # A turn in steps of half a degree is never nearer than the nearest, and at most a quarter of one off.
-    assert row[4] == pytest.approx(np.degrees(turns.magnitude()).min(), abs=0.3 if symmetry == 3 else 1e-4)
-
-
-sizes = st.tuples(*[st.floats(0, 3).map(lambda metres: round(metres, 6))] * 3)
-
-
-@settings(deadline=None, max_examples=40)
-@given(rigid, rigid, sizes)
-def test_bounds_of_a_box_that_is_brought_elsewhere(
-    plain: psycopg.Connection[Any],
-    T_world_box: NDArray[np.float64],
-    t: NDArray[np.float64],
-    lengths_m: tuple[float, float, float],
-) -> None:
-    corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3))) * lengths_m
-    world = np.array([at(t, at(T_world_box, corner)) for corner in corners])
-    row = plain.execute(
-        "SELECT box_bounds_v1(%s, %s, %s, %s)",
-        (
-            t.ravel().tolist(),
-            T_world_box[:3, 3].tolist(),
-            T_world_box[:3, :3].T.ravel().tolist(),
-            list(lengths_m),
-        ),
-    ).fetchone()
-    assert row is not None
-    np.testing.assert_allclose(row[0], [*world.min(axis=0), *world.max(axis=0)], atol=1e-9)
-
-
-ends = st.tuples(st.integers(-5, 5), st.integers(0, 5)).map(lambda low: (low[0], low[0] + low[1]))
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.tuples(ends, ends, ends), st.tuples(ends, ends, ends))
-def test_the_least_shift_after_which_one_box_holds_the_other(
-    plain: psycopg.Connection[Any], a: tuple[tuple[int, int], ...], b: tuple[tuple[int, int], ...]
-) -> None:
-    def shift(first: tuple[int, int], second: tuple[int, int]) -> int:
-        tried = [
-            abs(by)
-            for by in range(-20, 21)
-            if (first[0] + by <= second[0] and first[1] + by >= second[1])
-            or (first[0] + by >= second[0] and first[1] + by <= second[1])
-        ]
-        return min(tried)
-
-    expected = math.hypot(*map(shift, a, b))
-    given_ = [[float(end[0]) for end in box] + [float(end[1]) for end in box] for box in (a, b)]
-    assert plain.execute("SELECT bounds_shift_v1(%s, %s)", given_).fetchone() == (pytest.approx(expected),)
-
-
 def test_an_object_of_which_more_was_seen_did_not_move(database: Database) -> None:
     """Its centroid is 0.4 m on, since one end of its box is 0.8 m further; another was pushed by 0.3 m."""
     things = {1: Thing("sofa", (1, 1, 0.5)), 2: Thing("chair", (3, 1, 0.5))}
@@ -287,24 +188,6 @@ def test_an_object_of_which_more_was_seen_did_not_move(database: Database) -> No
     assert sofa.distance_m == pytest.approx(0.4)
     assert chair.change == "moved"
     assert chair.shift_m == pytest.approx(0.3)
-
-
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        np.ones(16),
-        np.diag([2, 2, 2, 1]),
-        np.diag([1, 1, -1, 1]),  # mirrors
-        turn(0.3, 3, 0, 0).T,  # column by column
-        np.full(16, np.nan),
-        np.full(16, 1e300),
-        np.ones(12),
-    ],
-)
-def test_what_is_no_rigid_transform(plain: psycopg.Connection[Any], numbers: NDArray[Any]) -> None:
-    given = numbers.astype(float).ravel().tolist()
-    row = plain.execute("SELECT is_rigid_v1(%s::double precision[])", (given,)).fetchone()
-    assert row == (False,)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=10)
@@ -476,67 +359,6 @@ def test_instances_of_masks_have_numbers_of_their_own(database: Database, visits
     assert one(found.objects, 2).change == "moved"
 
 
-def rescan_objects(database: Database) -> list[tuple[Any, ...]]:
-    return rows(
-        database,
-        "SELECT name, reference_no, change, instance_no, t_rescan_reference, symmetry"
-        " FROM rescan_object JOIN scan USING (scan_id) ORDER BY 1, 2, 3",
-    )
-
-
-@pytest.fixture
-def rescanned(root: Path) -> Path:
-    """The miniature with its rescan, in which table 4 was pushed, and a picture went."""
-    mini.write_scan(root, mini.RESCAN)
-    mini.write_metadata(root)
-    push = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0.5, 0, 0, 1]
-    told = {"instance_reference": 4, "instance_rescan": 4, "symmetry": 1, "transform": push}
-    edit_json(
-        root / "3RScan.json",
-        lambda rooms: rooms[0]["scans"][0].update(rigid=[told, told], nonrigid=[2], removed=[7]),
-    )
-    return root
-
-
-PUSHED = [1.0, 0.0, 0.0, 0.5, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0]
-
-
-def test_ingest_keeps_what_is_said_of_a_rescan(database: Database, rescanned: Path) -> None:
-    step = ingest(rescanned)
-    assert "rescan_objects" not in step(database, mini.NAME).counts
-    done = step(database, mini.RESCAN)
-    assert done.counts["rescan_objects"] == 3
-    assert [problem.kind for problem in done.problems] == ["rescan_object_twice"]
-    expected = [
-        (mini.RESCAN, 2, "changed", None, None, None),
-        (mini.RESCAN, 4, "moved", 4, PUSHED, 1),
-        (mini.RESCAN, 7, "removed", None, None, None),
-    ]
-    assert rescan_objects(database) == expected
-    assert step(database, mini.RESCAN).skipped
-    assert ingest(rescanned, force=True)(database, mini.RESCAN).counts["rescan_objects"] == 3
-    assert rescan_objects(database) == expected
-
-
-def test_a_scan_of_an_earlier_version_gets_them_without_being_read_again(
-    database: Database, rescanned: Path
-) -> None:
-    step = ingest(rescanned)
-    step(database, mini.RESCAN)
-    before = rescan_objects(database)
-    database.execute("DELETE FROM rescan_object")
-    database.execute("DELETE FROM ledger WHERE step = 'rescans'")
-    assert step(database, mini.RESCAN).counts == {"rescan_objects": 3}
-    assert rescan_objects(database) == before
-
-
-def test_a_changed_file_replaces_them(database: Database, rescanned: Path) -> None:
-    ingest(rescanned)(database, mini.RESCAN)
-    edit_json(rescanned / "3RScan.json", lambda rooms: rooms[0]["scans"][0].update(rigid=[], removed=[]))
-    assert ingest(rescanned)(database, mini.RESCAN).counts == {"rescan_objects": 1}
-    assert [row[:3] for row in rescan_objects(database)] == [(mini.RESCAN, 2, "changed")]
-
-
 @pytest.mark.slow
 def test_a_synthetic_room_visited_again(database: Database, tmp_path: Path) -> None:
     """What the generator says it did is found, by what is measured and by what is annotated."""
@@ -559,18 +381,6 @@ def test_a_synthetic_room_visited_again(database: Database, tmp_path: Path) -> N
 
 def _reference(rigid: dict[str, int]) -> int:
     return rigid["instance_reference"]
-
-
-def test_the_real_scan(database: Database, real_data: Path) -> None:
-    """The scan of the data README is a rescan, whose reference is not at hand."""
-    name = "7272e16c-a01b-20f6-8961-a0927b4a7629"
-    ingest(real_data / "3RScan")(database, name)
-    found = rescan_objects(database)
-    listed = json.loads((real_data / "3RScan" / "3RScan.json").read_text())
-    (entry,) = [scan for room in listed for scan in room["scans"] if scan["reference"] == name]
-    assert len(found) == len(entry["rigid"]) + len(entry["nonrigid"]) + len(entry["removed"])
-    with pytest.raises(UserError, match=r"no scan '5341b79f"):
-        scan_changes(database, "5341b79f-8a66-2cdd-84d5-6dba6525dd75", name)
 
 
 @pytest.mark.parametrize(

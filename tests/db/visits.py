@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from open3dsg.db.terms import term_ids, terms_in_use
+from open3dsg.geometry.rigid import without_dust
 from tests.db.pipeline import Database
 
 
@@ -105,3 +109,17 @@ def relate(database: Database, scan_id: int, *triples: tuple[int, str, int]) -> 
                 " VALUES (%s, 1, %s, %s, %s)",
                 (scan_id, subject, other, ids[predicate]),
             )
+
+
+angles = st.floats(-math.pi, math.pi)
+lengths = st.floats(-20, 20).map(lambda metres: round(metres, 6))
+
+
+def rotate(turns: tuple[float, float, float], offset: tuple[float, float, float]) -> NDArray[np.float64]:
+    transform = np.eye(4)
+    transform[:3, :3] = Rotation.from_euler("xyz", turns).as_matrix()
+    transform[:3, 3] = offset
+    return without_dust(transform)
+
+
+rigid = st.builds(rotate, st.tuples(angles, angles, angles), st.tuples(lengths, lengths, lengths))

@@ -132,10 +132,6 @@ class Panel:
         """Show whose graph is drawn."""
         set_value(self._graph, prediction or ANNOTATED)
 
-    def colour_by(self, colour: ColourBy) -> None:
-        """Show by what points are coloured."""
-        set_value(self._colour, colour)
-
     def tell(self, text: object) -> None:
         """Say something in one line below the question."""
         self._status.content = html(_NOTE, _PADDING, text).markup
